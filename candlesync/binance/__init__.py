@@ -1,0 +1,1 @@
+"""The only place that speaks Binance's language: klines, streams, request weight."""

@@ -1,0 +1,1 @@
+"""What candlesync adds to Hypercorn."""

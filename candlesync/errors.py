@@ -1,0 +1,70 @@
+"""The errors of candlesync.
+
+``CandlesyncError``
+  ├─ ``UnknownSymbol``          Binance does not list the symbol
+  ├─ ``UpstreamUnavailable``    Binance did not answer usably; carries how long to wait before asking again
+  │    ├─ ``RateLimited``       429 or 418: nobody in this process may ask before ``retry_after`` seconds have passed
+  │    ├─ ``LocationRefused``   451: Binance does not serve this location
+  │    └─ ``UnreadableAnswer``  an answer that is not what Binance documents: void as a whole
+  ├─ ``UnreadableFrame``        a stream frame that is not what Binance documents
+  ├─ ``TooMany``                a limit of this server was reached
+  └─ ``CommitRefused``          the store refused a commit and changed nothing
+       ├─ ``RevisionConflict``  the series is not at the life and revision that the commit was made for
+       ├─ ``NotContinuous``     the commit would break invariant 1 or 3
+       └─ ``Fenced``            the fencing token is not the current one
+"""
+
+from __future__ import annotations
+
+
+class CandlesyncError(Exception):
+    """Base of all errors that candlesync raises on purpose."""
+
+
+class UnknownSymbol(CandlesyncError):
+    """Binance does not list this symbol."""
+
+
+class UpstreamUnavailable(CandlesyncError):
+    """Binance could not be asked, or did not answer usably."""
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds before which asking again is useless; 0 when nothing is known."""
+
+
+class RateLimited(UpstreamUnavailable):
+    """Binance answered 429 or 418, or the request weight of this minute is used up."""
+
+
+class LocationRefused(UpstreamUnavailable):
+    """Binance answered 451: it does not serve the location of this machine."""
+
+
+class UnreadableAnswer(UpstreamUnavailable):
+    """A REST answer is not what Binance documents. It is void as a whole: a bad row must never become a hole."""
+
+
+class UnreadableFrame(CandlesyncError):
+    """A stream frame is not what Binance documents."""
+
+
+class TooMany(CandlesyncError):
+    """A limit of this server was reached; the message says which."""
+
+
+class CommitRefused(CandlesyncError):
+    """The store refused a commit; nothing was changed."""
+
+
+class RevisionConflict(CommitRefused):
+    """The series in the store is not at the life and revision that the commit was made for: read it again."""
+
+
+class NotContinuous(CommitRefused):
+    """The commit would leave a gap, a forming candle that is not the last, or a closed candle forming again."""
+
+
+class Fenced(CommitRefused):
+    """The commit's fencing token is not the symbol's current one: somebody else owns the symbol now."""

@@ -1,0 +1,1 @@
+"""A Binance that runs on loopback, for the demo and the tests."""

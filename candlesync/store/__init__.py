@@ -1,0 +1,1 @@
+"""Where series are kept: the contract and its implementations."""

@@ -1,0 +1,1 @@
+"""The client contract over Quart-Trio: REST, WebSockets, health."""
