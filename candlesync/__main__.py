@@ -1,0 +1,5 @@
+"""``python -m candlesync``: the command."""
+
+from candlesync.cli import main
+
+main()

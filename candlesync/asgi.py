@@ -1,0 +1,61 @@
+"""``candlesync.asgi:app``: the application for ``hypercorn -c hypercorn.toml candlesync.asgi:app``.
+
+Settings come from the environment (``CANDLESYNC_SYMBOLS`` and the others that ``candlesync serve --help`` names). The
+service runs in the lifespan: Hypercorn starts it before it serves, and ends when it fails.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+
+from candlesync import log
+from candlesync.edge.server import install
+from candlesync.options import settings_from_environment
+from candlesync.service import Service
+
+_log = structlog.get_logger(__name__)
+
+
+class Application:
+    """The ASGI application: the service's, with the service running as long as the lifespan lasts."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        settings = service.settings
+        install(send_timeout=settings.send_timeout, grace=settings.grace, on_termination=service.stop)
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """See the ASGI specification."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await self._service.app(scope, receive, send)
+
+    async def _live(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await receive()
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._service.run)
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                self._service.stop()
+                nursery.cancel_scope.cancel()
+        except Exception as error:
+            _log.error("the service failed", exc_info=error)
+            # Hypercorn would go on serving after an ordinary error here. This one ends the worker, with an error.
+            await send({"type": "lifespan.shutdown.failed", "message": f"the service failed: {error!r}"})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def __getattr__(name: str) -> Any:
+    """``app``, made when a server asks for it, so that importing this module reads no environment."""
+    if name == "app":
+        log.configure()
+        application = globals()["app"] = Application(Service(settings_from_environment()))
+        return application
+    raise AttributeError(name)

@@ -1,0 +1,359 @@
+"""What Binance says, read into our own words: stream frames, kline rows, errors, exchange info.
+
+Pure and synchronous. A text that is not what Binance documents raises one error that says what was wrong, at bounded
+length; it never becomes a candle, and a bad row never becomes a hole.
+
+Sources: developers.binance.com, Spot, "WebSocket Streams" (frames, subscriptions, serverShutdown), "Market Data
+endpoints" (klines), "General endpoints" (exchangeInfo), "Error codes"; and the recordings that the tests read.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from itertools import pairwise
+from typing import Annotated, Any
+
+import msgspec
+
+from candlesync.core.candle import Candle, Series
+from candlesync.core.interval import Interval
+from candlesync.errors import UnreadableAnswer, UnreadableFrame
+
+_LAST_TIME = 10**14
+"""Milliseconds (year 5138). Binance can be told to speak microseconds, which are a thousand times more: refused."""
+
+_EXCERPT = 120
+"""Characters of a foreign text that may stand in a message of ours: frames and bodies can be megabytes."""
+
+_NAME = 64
+"""Characters of an event's name or a request's id; the longest that Binance documents has 36."""
+
+_DECIMAL = r"(?:0|[1-9][0-9]{0,19})(?:\.[0-9]{1,20})?"
+"""A Binance decimal: also a JSON number as it stands. Binance has at most 8 decimals; 20 and 20 digits bound it."""
+
+_SYMBOL = r"(?:[^\Wa-z]|[-.]){1,50}"
+"""Binance's own rule, `^[\\w\\-._&&[^a-z]]{1,50}$` (error -1100), with letters beyond ASCII, as it lists since 2025."""
+
+_decimal = re.compile(_DECIMAL).fullmatch
+_symbol = re.compile(_SYMBOL).fullmatch
+_nine_decimals = re.compile(rf"(?:{_DECIMAL} ){{9}}").fullmatch
+"""Nine decimals, a space after each, in one match. A value with a space in it would make a tenth: no match."""
+
+_Time = Annotated[int, msgspec.Meta(ge=0, lt=_LAST_TIME)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class Kline(msgspec.Struct, frozen=True):
+    """A candle of the stream, as it stands now."""
+
+    series: Series
+    candle: Candle
+
+
+class Acknowledgement(msgspec.Struct, frozen=True):
+    """Binance's answer to something that we asked on a stream connection."""
+
+    id: int | str | None
+    """As we sent it; `None` when Binance could not tell which request it answers."""
+    error: str | None
+    """`None` when the request was granted."""
+
+
+class ServerShutdown(msgspec.Struct, frozen=True):
+    """Binance is about to end this connection: connect anew as soon as possible."""
+
+
+class Ignored(msgspec.Struct, frozen=True):
+    """A valid event that candlesync does not follow."""
+
+    event: str
+
+
+class BinanceError(msgspec.Struct, frozen=True):
+    """The body of a refused REST request."""
+
+    code: int
+    msg: str
+    """At most 120 characters of it."""
+
+
+class SymbolInfo(msgspec.Struct, frozen=True, rename="camel"):
+    """One symbol that Binance lists. Only its name is sure to be there."""
+
+    symbol: str
+    status: str = ""
+    """``TRADING``, ``BREAK``, …; empty when Binance does not say."""
+    base_asset: str = ""
+    quote_asset: str = ""
+    is_spot: bool = msgspec.field(default=True, name="isSpotTradingAllowed")
+
+
+class ExchangeInfo(msgspec.Struct, frozen=True):
+    """What Binance lists, and how much it may be asked."""
+
+    symbols: dict[str, SymbolInfo]
+    weight_limit: int | None
+    """Request weight a minute and IP; `None` when the answer does not say."""
+    unreadable: int
+    """Symbols that were left out because they are not what Binance documents."""
+
+
+class _Values(msgspec.Struct, gc=False):
+    """The twelve fields of a kline, in the order of Binance's rows, under the names that its stream events have."""
+
+    open_time: _Time = msgspec.field(name="t")
+    open: str = msgspec.field(name="o")
+    high: str = msgspec.field(name="h")
+    low: str = msgspec.field(name="l")
+    close: str = msgspec.field(name="c")
+    volume: str = msgspec.field(name="v")
+    close_time: _Time = msgspec.field(name="T")
+    quote_volume: str = msgspec.field(name="q")
+    trades: _Count = msgspec.field(name="n")
+    taker_base_volume: str = msgspec.field(name="V")
+    taker_quote_volume: str = msgspec.field(name="Q")
+    unused: str = msgspec.field(name="B")
+
+
+class _Row(_Values, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A row of a klines answer: the fields by their order alone."""
+
+
+class _Bar(_Values, gc=False):
+    """The ``k`` of a kline event; its ``f`` and ``L``, the first and last trade ids, are not kept."""
+
+    symbol: str = msgspec.field(name="s")
+    interval: Interval = msgspec.field(name="i")
+    closed: bool = msgspec.field(name="x")
+
+
+class _Event(msgspec.Struct, gc=False):
+    e: str
+    s: str
+    k: _Bar
+
+
+class _Frame(msgspec.Struct, gc=False):
+    """A kline event, raw or wrapped, in one pass: which of the two shows in what is there."""
+
+    e: str = ""
+    s: str = ""
+    k: _Bar | None = None
+    stream: str | None = None
+    data: _Event | None = None
+
+
+class _RateLimit(msgspec.Struct, rename="camel"):
+    rate_limit_type: str
+    interval: str
+    interval_num: int
+    limit: int
+
+
+class _ExchangeInfo(msgspec.Struct, rename="camel"):
+    symbols: list[msgspec.Raw]
+    rate_limits: list[msgspec.Raw] = []
+
+
+_frame = msgspec.json.Decoder(_Frame)
+_anything = msgspec.json.Decoder()
+_rows = msgspec.json.Decoder(list[_Row])
+_error = msgspec.json.Decoder(BinanceError)
+_exchange_info = msgspec.json.Decoder(_ExchangeInfo)
+_symbol_info = msgspec.json.Decoder(SymbolInfo)
+_rate_limit = msgspec.json.Decoder(_RateLimit)
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What msgspec raises for a foreign text: bad JSON or types, bad UTF-8 or a lone surrogate, nesting too deep."""
+
+
+def parse_frame(text: str | bytes) -> Kline | Acknowledgement | ServerShutdown | Ignored:
+    """Read one frame of a raw or combined stream.
+
+    Raises `UnreadableFrame` for anything that Binance does not document. Whether an open time lies on its interval's
+    grid is not asked here: Binance has had candles that do not (2018), and the sync decides about them.
+    """
+    try:
+        frame = _frame.decode(text)
+    except _UNREADABLE as error:
+        return _other_frame(text, str(error))
+    if frame.data is not None and frame.stream is not None:
+        event, symbol, bar = frame.data.e, frame.data.s, frame.data.k
+    elif frame.k is not None and frame.stream is None:
+        event, symbol, bar = frame.e, frame.s, frame.k
+    else:
+        return _other_frame(text, "no event in it")
+    if event != "kline":
+        return _other_frame(text, f"a kline's fields in an event called {_excerpt(event)}")
+    fault = _fault(bar)
+    if fault is None and (symbol != bar.symbol or not _symbol(symbol)):
+        fault = f"symbols {_excerpt(symbol)} outside and {_excerpt(bar.symbol)} inside; documented: one name, twice"
+    # Binance documents stream names as the symbol in lower case, with the interval as it is.
+    if fault is None and frame.stream is not None and frame.stream != f"{symbol.lower()}@kline_{bar.interval}":
+        fault = f"stream {_excerpt(frame.stream)} around a kline of {symbol} {bar.interval}"
+    if fault is not None:
+        raise UnreadableFrame(f"kline frame: {fault}")
+    return Kline(Series(symbol, bar.interval), _candle(bar, closed=bar.closed))
+
+
+def parse_rows(body: bytes) -> tuple[Candle, ...]:
+    """Read a klines answer: its candles, ascending, all closed but the newest.
+
+    Raises `UnreadableAnswer` when any row is not what Binance documents: the whole answer is void.
+    """
+    try:
+        rows = _rows.decode(body)
+    except _UNREADABLE as error:
+        raise UnreadableAnswer(
+            f"klines answer: {_excerpt(error)}; documented: an array of rows of 12 fields"
+        ) from error
+    for number, row in enumerate(rows):
+        fault = _fault(row)
+        if fault is not None:
+            raise UnreadableAnswer(f"klines answer: row {number} of {len(rows)}: {fault}")
+    for one, other in pairwise(rows):
+        if one.open_time >= other.open_time:
+            raise UnreadableAnswer(
+                f"klines answer: open time {other.open_time} after {one.open_time}; documented: ascending"
+            )
+    # Invariant 5: a row is final only if a later row stands in the same answer. So each row but the newest is closed,
+    # and the newest is forming, whatever its close time and whatever any clock says.
+    newest = len(rows) - 1
+    return tuple(_candle(row, closed=number < newest) for number, row in enumerate(rows))
+
+
+def parse_error(body: bytes) -> BinanceError | None:
+    """Read the body of a refused request; `None` when it is not Binance's own (a proxy's page, nothing at all)."""
+    try:
+        error = _error.decode(body)
+    except _UNREADABLE:
+        return None
+    return BinanceError(error.code, error.msg[:_EXCERPT])
+
+
+def parse_exchange_info(body: bytes) -> ExchangeInfo:
+    """Read an exchangeInfo answer. A symbol that cannot be read is left out and counted.
+
+    Raises `UnreadableAnswer` when it is no such answer or lists no symbol that can be read: an exchange without
+    symbols would make each of them unknown.
+    """
+    try:
+        answer = _exchange_info.decode(body)
+    except _UNREADABLE as error:
+        raise UnreadableAnswer(f"exchangeInfo answer: {_excerpt(error)}; documented: symbols and rateLimits") from error
+    symbols: dict[str, SymbolInfo] = {}
+    unreadable = 0
+    for raw in answer.symbols:
+        try:
+            info = _symbol_info.decode(raw)
+        except _UNREADABLE:
+            unreadable += 1
+            continue
+        if _symbol(info.symbol):
+            symbols[info.symbol] = info
+        else:
+            unreadable += 1
+    if not symbols:
+        raise UnreadableAnswer(f"exchangeInfo answer: none of its {len(answer.symbols)} symbols can be read")
+    return ExchangeInfo(symbols, _weight_limit(answer.rate_limits), unreadable)
+
+
+def _weight_limit(rate_limits: list[msgspec.Raw]) -> int | None:
+    for raw in rate_limits:
+        try:
+            rate = _rate_limit.decode(raw)
+        except _UNREADABLE:
+            continue
+        # The header that we count by, X-MBX-USED-WEIGHT-1M, is of one minute: no other span will do.
+        one_minute = (rate.interval, rate.interval_num) == ("MINUTE", 1)
+        if rate.rate_limit_type == "REQUEST_WEIGHT" and one_minute and rate.limit > 0:
+            return rate.limit
+    return None
+
+
+def _other_frame(text: str | bytes, fault: str) -> Acknowledgement | ServerShutdown | Ignored:
+    """Read a frame that is not a good kline; ``fault`` says why it is not, in case it is nothing else either."""
+    try:
+        shape = _anything.decode(text)
+    except _UNREADABLE as error:
+        raise UnreadableFrame(f"frame: {_excerpt(error)}; documented: a JSON object") from error
+    match shape:
+        case {"stream": str(), "data": event} | ({"e": _} as event):
+            return _other_event(event, fault)
+        case {"error": {"code": int(code), "msg": str(msg)}} | {"code": int(code), "msg": str(msg)}:
+            return Acknowledgement(_request_id(shape), f"{code}: {msg[:_EXCERPT]}")
+        case {"result": _, "id": _}:
+            return Acknowledgement(_request_id(shape), None)
+    raise _undocumented(fault)
+
+
+def _other_event(event: Any, fault: str) -> ServerShutdown | Ignored:
+    match event:
+        case {"e": "serverShutdown"}:
+            return ServerShutdown()
+        case {"e": str(name)} if name != "kline" and 0 < len(name) <= _NAME:
+            return Ignored(name)
+    raise _undocumented(fault)
+
+
+def _request_id(answer: dict[str, Any]) -> int | str | None:
+    match answer.get("id"):
+        case None:
+            return None
+        case bool():
+            raise _undocumented("an id that is a boolean")
+        case int(number):
+            return number
+        case str(text) if len(text) <= _NAME:
+            return text
+    raise _undocumented("an id that is no short text, number or null")
+
+
+def _undocumented(fault: str) -> UnreadableFrame:
+    known = "a kline, another event, or an answer with its id"
+    return UnreadableFrame(f"frame: {_excerpt(fault)}; documented: {known}")
+
+
+def _fault(values: _Values) -> str | None:
+    """What is wrong with the values of a kline, if anything."""
+    decimals = (
+        f"{values.open} {values.high} {values.low} {values.close} {values.volume} {values.quote_volume} "
+        f"{values.taker_base_volume} {values.taker_quote_volume} {values.unused} "
+    )
+    if not _nine_decimals(decimals):
+        return f"{_excerpt(_not_decimal(values))} where a decimal like 37012.31000000 is documented"
+    if Decimal(values.high) < Decimal(values.low):
+        return f"high {values.high} under low {values.low}"
+    if values.close_time < values.open_time:
+        return f"close time {values.close_time} before open time {values.open_time}"
+    return None
+
+
+def _not_decimal(values: _Values) -> str:
+    texts = (value for value in msgspec.structs.astuple(values)[:12] if isinstance(value, str))
+    return next(text for text in texts if not _decimal(text))
+
+
+def _candle(values: _Values, *, closed: bool) -> Candle:
+    return Candle(
+        open_time=values.open_time,
+        open=values.open,
+        high=values.high,
+        low=values.low,
+        close=values.close,
+        volume=values.volume,
+        close_time=values.close_time,
+        quote_volume=values.quote_volume,
+        trades=values.trades,
+        taker_base_volume=values.taker_base_volume,
+        taker_quote_volume=values.taker_quote_volume,
+        unused=values.unused,
+        closed=closed,
+    )
+
+
+def _excerpt(text: object) -> str:
+    """A foreign text for a message or a log line: one line, printable ASCII, bounded."""
+    shown = ascii(str(text)[: _EXCERPT + 1])
+    return shown if len(shown) <= _EXCERPT else shown[:_EXCERPT] + "…"

@@ -1,0 +1,399 @@
+"""One WebSocket connection to Binance's kline streams: its settings, its words, how it is opened and how it ends.
+
+Opening is our own, on top of ``trio_websocket.wrap_client_stream``. ``trio_websocket.open_websocket`` (0.12.2, tried):
+its connect timeout does not end an attempt whose server never answers the handshake; an attempt whose server closes in
+mid-handshake waits for the whole timeout, and a refusal without a length loses its status; and its socket is left
+unclosed each time, as it is whenever the server closes. Here the transport has one owner, who closes it whatever
+happens, and an end during the handshake is an error at once.
+
+A connection is never closed with a goodbye: the close handshake would make us wait for a server that may be dead, and
+trio-websocket's reader dies of a ping that arrives while it is under way. The transport is closed, and that is all.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, Protocol
+from urllib.parse import quote, urlsplit
+
+import h11
+import msgspec
+import trio
+import trio_websocket
+import wsproto.utilities
+
+from candlesync.core.candle import Series
+from candlesync.core.interval import INTERVALS
+
+STREAMS_PER_CONNECTION: Final = 1024
+"""developers.binance.com, Spot, "WebSocket Streams", "General WSS information"."""
+
+SYMBOLS_PER_CONNECTION: Final = STREAMS_PER_CONNECTION // len(INTERVALS)
+"""So many symbols fit whatever intervals they come to follow."""
+
+LONGEST_BAN: Final = 3 * 86400.0
+"""Seconds; documented under "IP Limits". A ``Retry-After`` beyond it, from whoever stands between, is cut to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """How the connections to Binance are kept. Times are seconds. Raises `ValueError` for what cannot work.
+
+    "Documented" means developers.binance.com, Spot, "WebSocket Streams".
+    """
+
+    stream_url: str = "wss://stream.binance.com:9443"
+    """The part before ``/stream``; ``ws`` or ``wss``, may end in a path and a slash. The default is documented."""
+    connect_timeout: float = 10.0
+    """For name lookup, TCP, TLS and handshake together; from far away, these take about two seconds."""
+    ping_interval: float = 15.0
+    """From the end of one ping of ours to the next: a dead connection shows within this and ``ping_timeout``."""
+    ping_timeout: float = 10.0
+    """An unanswered ping is the death of its connection: silence alone is not, a thin pair has no frame for minutes."""
+    backoff_first: float = 0.25
+    """The longest pause before the first attempt after a settled connection; doubled with each one after that."""
+    backoff_cap: float = 10.0
+    """The pause never grows beyond this: Binance's limit on attempts is kept by the pace, not by patience."""
+    settled_after: float = 10.0
+    """A connection that has lasted this long, and brought a candle, resets the backoff. One that is made again and
+    again and dies at once does not."""
+    refused_pause: float = 60.0
+    """After HTTP 403 (firewall) or 451 (location): neither goes in seconds, and asking on makes the first worse."""
+    limited_pause: float = 120.0
+    """After HTTP 429 or 418 without a ``Retry-After``, for every connection; the shortest documented ban."""
+    acknowledge_timeout: float = 5.0
+    """For the answer to SUBSCRIBE or UNSUBSCRIBE; Binance answers within a round trip."""
+    messages_per_second: int = 3
+    """SUBSCRIBE and UNSUBSCRIBE. 5 messages in are documented, pings and pongs included: two are left for those."""
+    message_bytes: int = 4000
+    """Of one SUBSCRIBE. Beyond about 4,096 bytes, Binance does not answer it (JKorf/Binance.Net issues 884, 1180)."""
+    url_streams: int = 100
+    """In the URL, when SUBSCRIBE can bring the others. URLs beyond 8,004 characters were refused
+    (oliver-zehentleitner/unicorn-binance-websocket-api issue 38); 100 of the longest known names are under 5,000."""
+    max_message_size: int = 2**20
+    """Bytes; a longer message ends the connection. A kline frame has about 350, an acknowledgement 30."""
+    message_queue_size: int = 64
+    """Frames between trio-websocket's reader and us. The reader answers no ping while this is full, so it is emptied
+    at once by a loop that never waits; more than one, so that the closes of a minute do not cost a task switch each."""
+    log_period: float = 30.0
+    """At most one log line of a kind and feed in this time; what was left out is counted in the next one."""
+    connection_attempts: int = 250
+    """In any ``connection_period``. 300 are documented for one address; the rest is left to its other programs."""
+    connection_period: float = 300.0
+    """Documented: 5 minutes."""
+    symbols_per_connection: int = 1
+    """1: each symbol has its own connection. More, at most 64: so many share one, for hundreds of symbols."""
+    symbol_queue_size: int = 256
+    """Events of one symbol between a shared feed and the symbol's own task, which takes them as fast as it is run."""
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.stream_url)
+        # `.port` raises ValueError by itself for a port that is none.
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0:
+            raise ValueError(f"stream URL {self.stream_url!r}: ws://host or wss://host is needed")
+        if parts.query or parts.fragment:
+            raise ValueError(f"stream URL {self.stream_url!r}: only the part before /stream is needed")
+        if not 1 <= self.symbols_per_connection <= SYMBOLS_PER_CONNECTION:
+            raise ValueError(f"symbols per connection {self.symbols_per_connection}: 1 to {SYMBOLS_PER_CONNECTION}")
+        if not 1 <= self.url_streams <= STREAMS_PER_CONNECTION:
+            raise ValueError(f"streams in the URL {self.url_streams}: 1 to {STREAMS_PER_CONNECTION}")
+        if self.symbol_queue_size < 1:
+            raise ValueError(f"symbol queue size {self.symbol_queue_size}: at least 1")
+
+
+def stream_name(series: Series) -> str:
+    """Binance's name of a kline stream: the symbol in lower case, the interval as it is (``1m`` is not ``1M``)."""
+    return f"{series.symbol.lower()}@kline_{series.interval}"
+
+
+def combined_url(stream_url: str, series: Iterable[Series]) -> str:
+    """The URL of one connection that carries ``series``."""
+    # Since 2025 Binance lists symbols beyond ASCII, which a request line cannot hold as they are.
+    names = "/".join(quote(stream_name(one), safe="@_-.") for one in series)
+    return f"{stream_url.rstrip('/')}/stream?streams={names}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A SUBSCRIBE or UNSUBSCRIBE."""
+
+    method: str
+    series: tuple[Series, ...]
+
+    def text(self, id_: int) -> str:
+        """The message, as it is sent."""
+        params = [stream_name(one) for one in self.series]
+        return msgspec.json.encode({"method": self.method, "params": params, "id": id_}).decode()
+
+
+def fitting(method: str, series: Iterable[Series], message_bytes: int) -> Request:
+    """A request for the first of ``series``, as many as one message of ``message_bytes`` holds, but at least one."""
+    chosen: list[Series] = []
+    size = 64  # of everything around the names, with the longest method and id
+    for one in series:
+        size += len(stream_name(one).encode()) + 3  # quotes and comma
+        if chosen and size > message_bytes:
+            break
+        chosen.append(one)
+    return Request(method, tuple(chosen))
+
+
+class Roster:
+    """Which series are wanted, which the connection carries, and which the sink knows as live. Pure."""
+
+    def __init__(self) -> None:
+        self.wanted: set[Series] = set()
+        self.carried: set[Series] = set()
+        """In the URL of the connection, or acknowledged on it. Never more than Binance allows: `request`."""
+        self.live: set[Series] = set()
+        """Wanted, carried, and told to the sink as connected: the only series whose frames are for the sink."""
+
+    def connect(self, limit: int | None) -> list[Series]:
+        """The series for the URL of a new connection, which carries them from then on: at most ``limit``."""
+        chosen = sorted(self.wanted, key=stream_name)[:limit]
+        self.carried = set(chosen)
+        return chosen
+
+    def request(self, message_bytes: int) -> Request | None:
+        """What to ask of Binance next, if anything."""
+        # What is too much goes first: what is carried then stays within what is wanted, and so within the limit.
+        for method, series in (("UNSUBSCRIBE", self.carried - self.wanted), ("SUBSCRIBE", self.wanted - self.carried)):
+            if series:
+                return fitting(method, sorted(series, key=stream_name), message_bytes)
+        return None
+
+    def grant(self, request: Request) -> None:
+        """Binance has acknowledged the request."""
+        if request.method == "SUBSCRIBE":
+            self.carried.update(request.series)
+        else:
+            self.carried.difference_update(request.series)
+
+    def arrivals(self) -> list[Series]:
+        """Series that the connection carries and of which the sink does not know it yet."""
+        return sorted((self.wanted & self.carried) - self.live, key=stream_name)
+
+    def disconnect(self) -> list[Series]:
+        """The connection is gone: the series that were live."""
+        lost = sorted(self.live, key=stream_name)
+        self.carried.clear()
+        self.live.clear()
+        return lost
+
+
+class Connection(Protocol):
+    """What a feed needs of a ``trio_websocket.WebSocketConnection``. Each method raises its ``ConnectionClosed``."""
+
+    async def get_message(self) -> str | bytes: ...
+
+    async def send_message(self, message: str) -> None: ...
+
+    async def ping(self) -> None: ...
+
+
+class Connect(Protocol):
+    """What opens a connection, in the shape of ``trio_websocket.open_websocket_url``; `open_stream` is ours.
+
+    Entering it opens; leaving it closes. It raises what `ENDS` lists, alone or in groups. The caller keeps the time.
+    """
+
+    def __call__(
+        self, url: str, *, message_queue_size: int, max_message_size: int
+    ) -> AbstractAsyncContextManager[Connection]: ...
+
+
+OpenTransport = Callable[[str, int, bool], Awaitable[trio.abc.Stream]]
+"""Host, port and whether to use TLS, to a byte stream. Raises `OSError`."""
+
+
+async def open_transport(host: str, port: int, tls: bool) -> trio.abc.Stream:
+    """A TCP stream to the host, with TLS and a checked certificate if asked for. Raises `OSError`."""
+    if tls:
+        return await trio.open_ssl_over_tcp_stream(host, port, https_compatible=True, ssl_context=_ssl_context())
+    return await trio.open_tcp_stream(host, port)
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    # Reading the certificates takes tens of milliseconds, in which the loop stands still: once, not per connection.
+    return ssl.create_default_context()
+
+
+@asynccontextmanager
+async def open_stream(
+    url: str,
+    *,
+    message_queue_size: int,
+    max_message_size: int,
+    open_transport: OpenTransport = open_transport,
+) -> AsyncIterator[Connection]:
+    """Open a WebSocket; a `Connect`. Whatever happens, the transport is closed when it is left.
+
+    ``open_transport`` may give any byte stream: one half of ``trio.testing.memory_stream_pair`` in virtual time.
+    """
+    parts = urlsplit(url)
+    tls = parts.scheme == "wss"
+    port = parts.port or (443 if tls else 80)
+    transport = _Transport(await open_transport(parts.hostname or "", port, tls))
+    try:
+        async with trio.open_nursery() as nursery:
+            connection = await trio_websocket.wrap_client_stream(
+                nursery,
+                # Any trio Stream does ("wrap an arbitrary stream"); only the annotation is narrower.
+                transport,  # type: ignore[arg-type]
+                parts.netloc.rpartition("@")[2],
+                f"{parts.path}?{parts.query}",
+                message_queue_size=message_queue_size,
+                max_message_size=max_message_size,
+            )
+            transport.opened = True
+            yield connection
+            nursery.cancel_scope.cancel()
+    finally:
+        # Shielded because a `Cancelled` from here would replace the error in flight; a forceful close does not wait.
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(transport.below)
+
+
+class _Transport(trio.abc.Stream):
+    """The bytes below a connection. Makes an end during the handshake an error, which trio-websocket does not."""
+
+    _HEAD = 2**16
+    """Bytes kept of an answer to the handshake, to read its status from; h11 refuses longer headers itself."""
+
+    def __init__(self, below: trio.abc.Stream) -> None:
+        self.below = below
+        self.opened = False
+        """Whether the handshake is over; until then an end of the stream is a `HandshakeError`."""
+        self._answer = b""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await self.below.send_all(data)
+        except trio.BrokenResourceError as error:
+            if self.opened:
+                raise
+            raise _broken_handshake(error) from error
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.below.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self.below.receive_some(max_bytes)
+        except trio.BrokenResourceError as error:
+            if self.opened:
+                raise
+            raise _broken_handshake(error) from error
+        if not self.opened:
+            self._answer += data[: self._HEAD - len(self._answer)]
+            if not data:
+                raise _cut_handshake(self._answer)
+        return data
+
+    async def aclose(self) -> None:
+        await self.below.aclose()
+        # Before the handshake is over, only trio-websocket's reader comes here: when the answer is not a handshake.
+        if not self.opened:
+            raise trio_websocket.HandshakeError("the answer is no WebSocket handshake")
+
+
+def _broken_handshake(error: trio.BrokenResourceError) -> trio_websocket.HandshakeError:
+    # trio puts the error of the system or of TLS (a wrong certificate) behind its own.
+    return trio_websocket.HandshakeError(f"broken during the handshake: {error.__cause__ or error}")
+
+
+def _cut_handshake(answer: bytes) -> trio_websocket.HandshakeError:
+    """The error for an answer that ended early. A refusal whose body ends with the connection is one, too."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.split(b"\r\n")
+    words = status.split()
+    if not end or len(words) < 2 or not words[1].isdigit() or words[1] == b"101":
+        return trio_websocket.HandshakeError("closed by the other side during the handshake")
+    headers = tuple((name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines))
+    return trio_websocket.ConnectionRejected(int(words[1]), headers, body)
+
+
+TRANSPORT_ENDS: Final = (OSError, trio.BrokenResourceError)
+"""How opening the transport fails. Once a connection is open, trio-websocket makes these `ConnectionClosed`."""
+
+ENDS: Final = (
+    trio_websocket.HandshakeError,
+    trio_websocket.ConnectionClosed,
+    # trio-websocket's reader dies of these when a server breaks the protocol: an answer that is not HTTP, a ping in
+    # the same packet as a close (both tried). They are the other side's doing.
+    wsproto.utilities.ProtocolError,
+    h11.ProtocolError,
+    *TRANSPORT_ENDS,
+)
+"""What the end of a connection, or a failure to open one, raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no connection."""
+
+    reason: str
+    """In words, for logs and `stream_lost`."""
+    status: int | None = None
+    """Of the refused handshake, if that is what it was."""
+    retry_after: float | None = None
+    """Seconds, as the refusal said; `None` when it did not."""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What an exception of `ENDS`, or a group of them, means. A refusal says more than what came of it."""
+    leaves = list(_leaves(error))
+    for leaf in leaves:
+        if isinstance(leaf, trio_websocket.ConnectionRejected):
+            return Failure(_refusal(leaf.status_code), leaf.status_code, _retry_after(leaf.headers))
+    return Failure(_words(leaves[0]))
+
+
+def _leaves(error: BaseException) -> Iterable[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def _refusal(status: int) -> str:
+    # developers.binance.com, Spot, "HTTP return codes"; 451 is RFC 7725.
+    match status:
+        case 429:
+            words = "too many connections from this address"
+        case 418:
+            words = "this address is banned for a while"
+        case 403:
+            words = "Binance's firewall refuses this address"
+        case 451:
+            words = "Binance does not serve this location"
+        case _:
+            words = "the connection was refused"
+    return f"{words} (HTTP {status})"
+
+
+def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    for name, value in headers:
+        # Binance documents seconds.
+        if name.lower() == b"retry-after" and value.isdigit():
+            return min(float(value), LONGEST_BAN)
+    return None
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, trio_websocket.ConnectionClosed):
+        if error.reason is None:
+            return "closed"
+        said = f": {error.reason.reason[:100]!r}" if error.reason.reason else ""
+        return f"closed (code {error.reason.code} {error.reason.name}{said})"
+    if isinstance(error, h11.ProtocolError):
+        return "the answer is no WebSocket handshake"
+    text = str(error) or type(error).__name__
+    # open_websocket says nothing in its HandshakeError itself.
+    return f"{text}: {error.__cause__}" if error.__cause__ and str(error.__cause__) not in text else text

@@ -1,0 +1,267 @@
+"""The request weight that Binance allows a minute, and who may spend it when.
+
+Binance counts the weight of all requests from one IP in minutes of its own clock, and says in the header
+``X-MBX-USED-WEIGHT-1M`` of each answer how much of the present minute is used ("LIMITS", developers.binance.com, Spot
+REST API). Over the limit it answers 429, and bans who goes on with 418, each with ``Retry-After``.
+
+When its minute turns is not asked of any wall clock. It shows in the answers: an answer that reports less than we knew
+to be used before its request was sent comes from a later minute. And it is certain 60 seconds after any answer of that
+minute. `Ledger` keeps this account, pure and synchronous; `WeightBudget` is the waiting around it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from candlesync.errors import RateLimited
+
+MINUTE = 60.0
+"""Seconds that Binance counts weight over."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSettings:
+    """How much of what Binance allows is used."""
+
+    limit: int = 6_000
+    """Weight a minute and IP, until exchangeInfo says another (Binance, since 2023-08-25; 1,200 before)."""
+    share: float = 0.9
+    """The part of it that is spent: other programs may share the IP, and answers in flight may yet be counted."""
+    spread: float = 1.0
+    """Seconds over which those who waited for one moment (a ban's end, say) are spread: they do not all go at once."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which nothing could ever be asked, with `ValueError`."""
+        if self.limit < 1 or not 0 < self.share <= 1 or self.spread < 0:
+            raise ValueError(f"{self}: limit from 1, share above 0 up to 1, spread from 0")
+
+
+@dataclass(frozen=True, slots=True)
+class WeightStatistics:
+    """The budget at one moment."""
+
+    limit: int
+    """Weight a minute that Binance allows."""
+    used: int
+    """Weight of the present minute, as last reported, with what was sent and never answered."""
+    in_flight: int
+    """Weight of requests that are not answered yet."""
+    waiting: int
+    """Callers that may not go yet."""
+    banned_for: float
+    """Seconds for which Binance has told us not to ask; 0 when it has not."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One request in the ledger: its weight, and what was known when it was entered."""
+
+    weight: int
+    minute: int
+    used_before: int
+
+
+class Ledger:
+    """The account of one minute. Each call says what time it is, in seconds of a clock that never goes back."""
+
+    def __init__(self, limit: int, share: float) -> None:
+        self.limit = limit
+        self.share = share
+        self.used = 0
+        self.in_flight = 0
+        self._minute = 0
+        """Counts the turns that we know of."""
+        self._over_at = math.inf
+        """When the present minute is surely over; infinite as long as nothing of it is known, and then `used` is 0."""
+
+    def free_at(self, weight: int, now: float) -> float:
+        """When a request of ``weight`` may go: ``now``, a later time, or infinity when only an answer can tell.
+
+        With nothing used and nothing in flight any weight may go: no limit may block for ever.
+        """
+        self.roll(now)
+        if self._fits(weight + self.used + self.in_flight) or self.used + self.in_flight == 0:
+            return now
+        # What is in flight is not freed by time: its answers come into whatever minute they are counted in.
+        return self._over_at if self._fits(weight + self.in_flight) or self.in_flight == 0 else math.inf
+
+    def roll(self, now: float) -> None:
+        """Begin a new minute if the present one is surely over."""
+        if now >= self._over_at:
+            self._turn(0, math.inf)
+
+    def enter(self, weight: int) -> Entry:
+        """Enter a request that is about to be sent; it ends in exactly one of the three calls below."""
+        self.in_flight += weight
+        return Entry(weight, self._minute, self.used)
+
+    def withdraw(self, entry: Entry) -> None:
+        """The request was not sent after all."""
+        self.in_flight -= entry.weight
+
+    def lose(self, entry: Entry, now: float) -> None:
+        """The request was sent, and nothing tells what it cost: it may have been counted as late as now."""
+        self.in_flight -= entry.weight
+        self.used += entry.weight
+        self._over_at = now + MINUTE
+
+    def settle(self, entry: Entry, used: int, now: float) -> None:
+        """The request was answered, and the answer reports ``used`` weight in the minute that it was counted in."""
+        self.in_flight -= entry.weight
+        later = used < entry.used_before + entry.weight
+        if entry.minute == self._minute:
+            if later:
+                self._turn(used, now + MINUTE)
+                return
+        elif not later:
+            return  # counted in a minute that another answer has shown to be over
+        self.used = max(self.used, used)  # answers may overtake each other: the highest is the newest
+        self._over_at = min(self._over_at, now + MINUTE)
+
+    def _turn(self, used: int, over_at: float) -> None:
+        self._minute += 1
+        self.used = used
+        self._over_at = over_at
+
+    def _fits(self, weight: int) -> bool:
+        return weight <= self.limit * self.share
+
+
+class Spend:
+    """The right to send one request; a context manager, left when the request is over.
+
+    Left without `sent`, the weight goes back to the budget; left without `report`, it counts as used.
+    """
+
+    def __init__(self, budget: WeightBudget, entry: Entry) -> None:
+        self._budget = budget
+        self._entry = entry
+        self._sent = False
+        self._used: int | None = None
+
+    def sent(self) -> None:
+        """Call at the moment of sending: from here on Binance may count the request."""
+        self._sent = True
+
+    def report(self, used: int | None) -> None:
+        """Pass on what the answer's ``X-MBX-USED-WEIGHT-1M`` says; `None` when it says nothing readable."""
+        self._used = used
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._budget._settle(self._entry, sent=self._sent, used=self._used)
+
+
+class WeightBudget:
+    """The weight that all requests of this process share. Times are Trio's."""
+
+    def __init__(self, settings: WeightSettings | None = None, *, jitter: Callable[[], float] = random.random) -> None:
+        """``jitter`` gives numbers from 0 up to 1, for the spread."""
+        self._settings = settings or WeightSettings()
+        self._ledger = Ledger(self._settings.limit, self._settings.share)
+        self._jitter = jitter
+        self._banned_until = -math.inf
+        self._waiting = 0
+        self._changed = trio.Event()
+        """Set, and replaced, at each change that a waiting caller may have to hear of."""
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds before which no request can go, as far as is known; 0 when one could go now."""
+        now = trio.current_time()
+        free_at = self._free_at(1, now)
+        return free_at - now if math.isfinite(free_at) else 0.0
+
+    @property
+    def banned_for(self) -> float:
+        """Seconds for which Binance has told us not to ask; 0 when it has not."""
+        return max(0.0, self._banned_until - trio.current_time())
+
+    def statistics(self) -> WeightStatistics:
+        """The budget as it is now."""
+        ledger = self._ledger
+        ledger.roll(trio.current_time())
+        return WeightStatistics(ledger.limit, ledger.used, ledger.in_flight, self._waiting, self.banned_for)
+
+    def resize(self, limit: int) -> None:
+        """Binance allows ``limit`` weight a minute (from exchangeInfo)."""
+        self._ledger.limit = limit
+        self._wake()
+
+    def ban(self, seconds: float) -> None:
+        """Nobody may ask for ``seconds``, those who wait already included. A ban is never shortened."""
+        self._banned_until = max(self._banned_until, trio.current_time() + seconds)
+        self._wake()
+
+    async def spend(self, weight: int, *, patience: float) -> Spend:
+        """Wait until a request of ``weight`` may go. Use: ``with await budget.spend(2, patience=5) as spend:``.
+
+        Raises `RateLimited` after ``patience`` seconds, and before that as soon as it is known that they do not
+        suffice; its ``retry_after`` says how long the wait would be. Cancelled, it has spent nothing.
+        """
+        await trio.lowlevel.checkpoint()
+        self._waiting += 1
+        try:
+            await self._wait(weight, trio.current_time() + patience)
+        finally:
+            self._waiting -= 1
+        # No await between the decision above and the entry: nobody else can be promised the same weight.
+        return Spend(self, self._ledger.enter(weight))
+
+    async def _wait(self, weight: int, deadline: float) -> None:
+        lag = self._jitter() * self._settings.spread
+        go_at = -math.inf
+        while True:
+            now = trio.current_time()
+            free_at = self._free_at(weight, now)
+            if free_at > now:
+                # When only an answer can free the weight, a ban may still be known to outlast the deadline.
+                known = free_at if math.isfinite(free_at) else self._banned_until
+                if now >= deadline or known > deadline:
+                    raise self._limited(max(0.0, known - now))
+                go_at = free_at + lag
+            else:
+                # It may have become free before its time; who had to wait keeps its lag all the same.
+                go_at = min(go_at, now + lag)
+                if now >= min(go_at, deadline):
+                    return
+            with trio.move_on_at(min(go_at, deadline)):
+                await self._changed.wait()
+
+    def _free_at(self, weight: int, now: float) -> float:
+        return max(self._ledger.free_at(weight, now), self._banned_until)
+
+    def _limited(self, seconds: float) -> RateLimited:
+        if self.banned_for:
+            message = f"Binance allows no request for another {seconds:.1f} s"
+        else:
+            ledger = self._ledger
+            message = (
+                f"of the {ledger.limit} request weight of this minute {ledger.used} are used and {ledger.in_flight} in "
+                f"flight; free again in {seconds:.1f} s"
+            )
+        return RateLimited(message, retry_after=seconds)
+
+    def _settle(self, entry: Entry, *, sent: bool, used: int | None) -> None:
+        if not sent:
+            self._ledger.withdraw(entry)
+        elif used is None:
+            self._ledger.lose(entry, trio.current_time())
+        else:
+            self._ledger.settle(entry, used, trio.current_time())
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()

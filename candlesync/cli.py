@@ -1,0 +1,84 @@
+"""The ``candlesync`` command."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+import trio
+
+import candlesync
+from candlesync import log
+from candlesync.config import Settings
+from candlesync.demo import run_demo
+from candlesync.options import settings_from, with_bind, with_settings
+from candlesync.server import serve as run_server
+from candlesync.service import Service
+from candlesync.simulator.settings import SimulatorSettings
+
+_LEVELS = click.Choice(["debug", "info", "warning", "error"])
+with_log_level = click.option(
+    "--log-level", type=_LEVELS, default="info", envvar="CANDLESYNC_LOG_LEVEL", show_envvar=True, show_default=True
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(candlesync.__version__, prog_name="candlesync")
+def main() -> None:
+    """Gap-free candles from Binance to charts."""
+
+
+@main.command()
+@with_settings
+@with_bind
+@with_log_level
+def serve(bind: tuple[str, ...], log_level: str, **values: Any) -> None:
+    """Follow Binance and serve its candles over REST and WebSocket.
+
+    SYMBOLs are followed from the start; others are started when somebody asks for them.
+    """
+    log.configure(log_level)
+    _run(run_server, Service(settings_from(values)), bind)
+
+
+@main.command()
+@with_settings
+@with_bind
+@with_log_level
+@click.option(
+    "--minute",
+    type=click.FloatRange(0.05),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long one lasts.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated prices.")
+def demo(bind: tuple[str, ...], log_level: str, minute: float, seed: int, **values: Any) -> None:
+    """Serve a simulated Binance, fast and without network, and say which addresses to open.
+
+    SYMBOLs are BTCUSDT and ETHUSDT unless others are given.
+    """
+    log.configure(log_level)
+    values["symbols"] = values["symbols"] or ("BTCUSDT", "ETHUSDT")
+
+    def make_settings(rest_url: str, stream_url: str) -> Settings:
+        return settings_from(values | {"rest_url": rest_url, "stream_url": stream_url})
+
+    simulated = SimulatorSettings(seed=seed, minute_seconds=minute)
+    _run(run_demo, make_settings, simulated, bind, click.echo)
+
+
+def _run(main_task: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    try:
+        trio.run(main_task, *arguments)
+    except* OSError as group:
+        raise click.ClickException("; ".join(str(error) for error in _leaves(group))) from group
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves

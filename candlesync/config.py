@@ -1,0 +1,42 @@
+"""All settings of a candlesync process, in one value."""
+
+from __future__ import annotations
+
+import msgspec
+
+from candlesync.binance.rest import RestSettings
+from candlesync.binance.stream import StreamSettings
+from candlesync.binance.symbols import SymbolSettings
+from candlesync.binance.weight import WeightSettings
+from candlesync.core.candle import Series
+from candlesync.core.interval import Interval
+from candlesync.core.sync import Rules
+from candlesync.inspection import InspectionSettings
+from candlesync.supervisor import SupervisorSettings
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a process is told; each part belongs to the module that keeps to it. Times in seconds."""
+
+    symbols: tuple[str, ...] = ()
+    """Pinned: followed from the start, for ever. Upper case."""
+    intervals: tuple[Interval, ...] = (Interval.M1,)
+    """Of each pinned symbol."""
+    rules: Rules = Rules()
+    rest: RestSettings = RestSettings()
+    weight: WeightSettings = WeightSettings()
+    listed: SymbolSettings = SymbolSettings()
+    stream: StreamSettings = StreamSettings()
+    inspection: InspectionSettings = InspectionSettings()
+    supervisor: SupervisorSettings = SupervisorSettings()
+    max_subscriptions: int = 500
+    """Series that one socket may subscribe to."""
+    grace: float = 10.0
+    """From SIGTERM to the end, whatever clients do."""
+    send_timeout: float = 30.0
+    """A client whose connection takes no byte for so long is cut off."""
+
+    @property
+    def pinned(self) -> tuple[Series, ...]:
+        """The pinned series."""
+        return tuple(Series(symbol, interval) for symbol in self.symbols for interval in self.intervals)

@@ -1,0 +1,243 @@
+"""A series as it stands: its candles with the revisions that last changed them.
+
+One class serves twice. The memory store keeps the series in it, and each node keeps its replica in it, to answer REST
+and WebSockets from. Both change only through `Replica.apply`, which refuses what would break invariant 1.
+
+"What changed since revision r" is asked by every client that is behind. Entries are therefore kept in a second order,
+by the revision that last changed them, so that the answer costs what has changed, not what the history holds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import OrderedDict
+from operator import attrgetter
+
+import msgspec
+
+from candlesync.core.candle import Candle, Series
+from candlesync.core.position import Position
+from candlesync.errors import NotContinuous, RevisionConflict
+
+_open_time = attrgetter("open_time")
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """One atomic change of a series: what `Replica.apply` and a store's ``commit`` take."""
+
+    life: str
+    revision: int
+    """The revision that the commit makes: the series must be at the one before (compare-and-set)."""
+    candles: tuple[Candle, ...]
+    """Changed and new candles, ascending by open time, at least one."""
+    begins: bool = False
+    """Whether the series begins (again) with exactly these candles, in a new life or after a gap beyond the history."""
+    replaces: str = ""
+    """Of a commit that begins a new life: the life that the series had until then, empty if there was none."""
+
+
+class Entry:
+    """A candle of a series with the revision that last changed it; never changed, only replaced."""
+
+    __slots__ = ("candle", "encoded", "open_time", "revision")
+
+    def __init__(self, candle: Candle, revision: int) -> None:
+        self.candle = candle
+        self.open_time = candle.open_time
+        self.revision = revision
+        self.encoded: bytes | None = None
+        """The candle's bytes ready to send, once somebody has asked for them (see ``web.wire``)."""
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A whole series at one revision, as a store reads it."""
+
+    life: str
+    revision: int
+    trimmed: int
+    """The greatest revision of a candle that has left the history; see `Replica.trimmed`."""
+    candles: tuple[tuple[Candle, int], ...]
+    """Each candle with the revision that last changed it, ascending by open time."""
+
+
+class Replica:
+    """The candles of one series, at most ``history`` of them.
+
+    Invariant 1, kept in `apply`: each open time is the successor of the one before it, and only the last candle may
+    be forming.
+    """
+
+    def __init__(self, series: Series, history: int) -> None:
+        self.series = series
+        self.history = history
+        self.life = ""
+        self.revision = 0
+        self.trimmed = 0
+        """A position with a smaller revision cannot be honoured whole: candles changed after it are gone."""
+        self._by_time: list[Entry] = []
+        self._by_revision: OrderedDict[int, Entry] = OrderedDict()
+        self._filled: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._by_time)
+
+    @property
+    def position(self) -> Position:
+        """The position of a client that has everything."""
+        return Position(self.life, self.revision)
+
+    @property
+    def tail(self) -> Candle | None:
+        """The newest candle, or `None` before the first."""
+        return self._by_time[-1].candle if self._by_time else None
+
+    @property
+    def first(self) -> Candle | None:
+        """The oldest candle, or `None` before the first."""
+        return self._by_time[0].candle if self._by_time else None
+
+    @property
+    def filled(self) -> set[int]:
+        """The open times of the candles that stand for outage minutes; not to be changed."""
+        return self._filled
+
+    def get(self, open_time: int) -> Candle | None:
+        """The candle that opens at ``open_time``, or `None`."""
+        index = self._index(open_time)
+        return None if index is None else self._by_time[index].candle
+
+    def newest(self, count: int, before: int | None = None) -> list[Entry]:
+        """The newest ``count`` entries (that open before ``before``, in milliseconds), ascending."""
+        end = len(self._by_time) if before is None else bisect_left(self._by_time, before, key=_open_time)
+        return self._by_time[max(0, end - count) : end]
+
+    def since(self, open_time: int) -> list[Entry] | None:
+        """Every entry from ``open_time`` (milliseconds) on; `None` if some of them are older than the history."""
+        first = self.first
+        if first is None or self.series.interval.previous(first.open_time) >= open_time:
+            return None
+        return self._by_time[bisect_left(self._by_time, open_time, key=_open_time) :]
+
+    def can_resume(self, position: Position) -> bool:
+        """Whether all that changed after ``position`` is here (or, for a position ahead of us, will be)."""
+        return position.life == self.life and position.revision >= self.trimmed
+
+    def changed_since(self, revision: int) -> list[Entry]:
+        """The entries that changed after ``revision``, ascending by open time; the caller has asked `can_resume`.
+
+        Takes time in proportion to their number.
+        """
+        changed = []
+        for entry in reversed(self._by_revision.values()):
+            if entry.revision <= revision:
+                break
+            changed.append(entry)
+        changed.sort(key=_open_time)
+        return changed
+
+    def snapshot(self) -> Snapshot:
+        """The whole series; raises `ValueError` before the first commit."""
+        if not self._by_time:
+            raise ValueError(f"{self.series} has no candles yet")
+        candles = tuple((entry.candle, entry.revision) for entry in self._by_time)
+        return Snapshot(self.life, self.revision, self.trimmed, candles)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Become the series that a store has read."""
+        self.life, self.revision, self.trimmed = snapshot.life, snapshot.revision, snapshot.trimmed
+        self._by_time = [Entry(candle, revision) for candle, revision in snapshot.candles]
+        by_revision = sorted(self._by_time, key=attrgetter("revision"))
+        self._by_revision = OrderedDict((entry.open_time, entry) for entry in by_revision)
+        self._filled = {entry.open_time for entry in self._by_time if entry.candle.filled}
+
+    def apply(self, commit: Commit) -> list[Entry]:
+        """Make the change; returns the new entries, ascending.
+
+        Raises, with nothing changed, `RevisionConflict` if the series is not at the commit's life and the revision
+        just before its own, and `NotContinuous` if the change would break invariant 1 or reopen a closed candle.
+        """
+        self.check(commit)
+        if commit.begins:
+            self._by_time.clear()
+            self._by_revision.clear()
+            self._filled.clear()
+            # What stood before is gone, and with it whatever lay between: nobody can be brought here from before.
+            self.trimmed = commit.revision
+        entries = []
+        for candle in commit.candles:
+            entry = Entry(candle, commit.revision)
+            entries.append(entry)
+            index = self._index(candle.open_time)
+            if index is None:
+                self._by_time.append(entry)
+            else:
+                self._by_time[index] = entry
+            self._by_revision[candle.open_time] = entry
+            self._by_revision.move_to_end(candle.open_time)
+            if candle.filled:
+                self._filled.add(candle.open_time)
+            else:
+                self._filled.discard(candle.open_time)
+        self.life, self.revision = commit.life, commit.revision
+        self._trim()
+        return entries
+
+    def check(self, commit: Commit) -> None:
+        """Raise what `apply` would raise, and change nothing."""
+        if not commit.candles:
+            raise NotContinuous(f"{self.series}: a commit without candles")
+        if not commit.life:
+            raise RevisionConflict(f"{self.series}: a commit of no life")
+        begins_life = commit.begins and commit.life != self.life
+        expected = (
+            Position(commit.replaces, self.revision) if begins_life else Position(commit.life, commit.revision - 1)
+        )
+        if expected != self.position or (begins_life and commit.revision != 1):
+            made = Position(commit.life, commit.revision)
+            raise RevisionConflict(f"{self.series}: a commit that makes {made} cannot follow {self.position}")
+        self._check_continuity(commit)
+
+    def _check_continuity(self, commit: Commit) -> None:
+        # Invariant 1: the store itself refuses a commit that would leave a gap or a forming candle before the last.
+        tail = None if commit.begins else self.tail
+        interval = self.series.interval
+        previous: Candle | None = None
+        for candle in commit.candles:
+            if previous is not None and candle.open_time <= previous.open_time:
+                raise NotContinuous(f"{self.series}: {candle.open_time} does not ascend from {previous.open_time}")
+            before = tail if previous is None or (tail and previous.open_time < tail.open_time) else previous
+            if before is None:
+                if not interval.is_open_time(candle.open_time):
+                    raise NotContinuous(f"{self.series}: {candle.open_time} is not an open time")
+            elif candle.open_time > before.open_time:
+                if candle.open_time != interval.next(before.open_time):
+                    raise NotContinuous(f"{self.series}: {candle.open_time} does not follow {before.open_time}")
+                if not before.closed:
+                    raise NotContinuous(f"{self.series}: {candle.open_time} follows a forming candle")
+            else:
+                self._check_change(candle)
+            previous = candle
+
+    def _check_change(self, candle: Candle) -> None:
+        known = self.get(candle.open_time)
+        if known is None:
+            raise NotContinuous(f"{self.series}: {candle.open_time} is not in the history")
+        # Invariant 3: a closed candle never becomes forming again.
+        if known.closed and not candle.closed:
+            raise NotContinuous(f"{self.series}: {candle.open_time} is closed and cannot be forming again")
+
+    def _index(self, open_time: int) -> int | None:
+        if not self._by_time:
+            return None
+        index = self.series.interval.steps(self._by_time[0].open_time, open_time)
+        return index if index is not None and 0 <= index < len(self._by_time) else None
+
+    def _trim(self) -> None:
+        excess = len(self._by_time) - self.history
+        if excess <= 0:
+            return
+        for entry in self._by_time[:excess]:
+            self.trimmed = max(self.trimmed, entry.revision)
+            del self._by_revision[entry.open_time]
+            self._filled.discard(entry.open_time)
+        del self._by_time[:excess]

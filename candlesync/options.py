@@ -1,0 +1,177 @@
+"""The command line's options, each with its environment variable, and the `Settings` that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from candlesync.binance.rest import RestSettings
+from candlesync.binance.stream import StreamSettings
+from candlesync.config import Settings
+from candlesync.core.interval import INTERVALS, Interval
+from candlesync.core.sync import Rules
+from candlesync.inspection import InspectionSettings
+from candlesync.supervisor import SupervisorSettings
+from candlesync.web.parameters import read_series
+from candlesync.web.refusal import Refusal
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def _option(name: str, **attributes: Any) -> Callable[[F], F]:
+    variable = "CANDLESYNC_" + name.removeprefix("--").replace("-", "_").upper()
+    return click.option(name, envvar=variable, show_envvar=True, show_default=True, **attributes)
+
+
+def _words(values: tuple[str, ...]) -> list[str]:
+    """What was given; an environment variable may hold several, apart by commas or spaces."""
+    return list(dict.fromkeys(" ".join(values).replace(",", " ").split()))
+
+
+def _symbols(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(read_series(word, "1m").symbol for word in _words(values)))
+    except Refusal as refusal:
+        raise click.BadParameter(f"{refusal.message}; symbols look like BTCUSDT") from None
+
+
+def _intervals(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Interval, ...]:
+    try:
+        return tuple(Interval(word) for word in _words(values))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; there are {', '.join(map(str, INTERVALS))}") from None
+
+
+def _binds(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    words = _words(values)
+    for word in words:
+        host, _, port = word.rpartition(":")
+        if not (host and port.isascii() and port.isdigit() and int(port) < 65536):
+            raise click.BadParameter(f"{word!r} is not HOST:PORT, such as 127.0.0.1:8000 or [::]:8000")
+    return tuple(words)
+
+
+def _store(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if value != "memory":
+        raise click.BadParameter(f"{value!r} is not a store that this version has; it has: memory")
+    return value
+
+
+_REST, _STREAM, _DEFAULTS = RestSettings(), StreamSettings(), Settings()
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.argument("symbols", nargs=-1, envvar="CANDLESYNC_SYMBOLS", callback=_symbols, metavar="[SYMBOL]..."),
+    _option(
+        "--interval",
+        multiple=True,
+        default=("1m",),
+        callback=_intervals,
+        metavar="INTERVAL",
+        help="Interval to keep of each SYMBOL; give it again for more. Other series are started when asked for.",
+    ),
+    _option("--store", default="memory", callback=_store, metavar="memory", help="Where candles are kept."),
+    _option("--rest-url", default=_REST.base_url, metavar="URL", help="Binance REST: the part before /api/v3/klines."),
+    _option(
+        "--stream-url",
+        default=_STREAM.stream_url,
+        metavar="URL",
+        help="Binance streams: the part before /ws or /stream.",
+    ),
+    _option(
+        "--history",
+        default=_DEFAULTS.rules.history,
+        type=click.IntRange(1000, 20_000),
+        help="Candles kept of each series.",
+    ),
+    _option(
+        "--symbols-per-connection",
+        default=_STREAM.symbols_per_connection,
+        type=click.IntRange(1, 64),
+        help="Symbols that share a Binance connection; more than 1 makes sense from a hundred symbols on.",
+    ),
+    _option(
+        "--max-symbols",
+        default=_DEFAULTS.supervisor.max_symbols,
+        type=click.IntRange(1),
+        help="Symbols followed at once; pinned ones are always followed.",
+    ),
+    _option(
+        "--idle",
+        default=_DEFAULTS.supervisor.idle,
+        type=click.FloatRange(1.0),
+        metavar="SECONDS",
+        help="A series that was started on demand is let go when nobody has wanted it for so long.",
+    ),
+    _option(
+        "--outage-pause",
+        default=_DEFAULTS.rules.outage_pause,
+        type=click.FloatRange(0.0),
+        metavar="SECONDS",
+        help="A minute that REST does not show is asked for again after so long before it counts as an outage.",
+    ),
+    _option(
+        "--silence",
+        default=_DEFAULTS.inspection.silence,
+        type=click.FloatRange(1.0),
+        metavar="SECONDS",
+        help="A stream that shows nothing for so long is compared with REST, to see whether it is dead.",
+    ),
+    _option(
+        "--grace",
+        default=_DEFAULTS.grace,
+        type=click.FloatRange(1.0),
+        metavar="SECONDS",
+        help="From SIGTERM or Ctrl-C to the end at most, whatever clients do.",
+    ),
+)
+
+
+def with_settings(command: F) -> F:
+    """Give a click command the options that `settings_from` reads."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+with_bind = _option(
+    "--bind",
+    multiple=True,
+    default=("127.0.0.1:8000",),
+    callback=_binds,
+    metavar="HOST:PORT",
+    help="Where to listen; give it again for more. Port 0 takes a free one.",
+)
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """The settings that a command with these options was given. Raises `click.UsageError` for what cannot work."""
+    try:
+        rest = RestSettings(base_url=values["rest_url"])
+        stream = StreamSettings(
+            stream_url=values["stream_url"], symbols_per_connection=values["symbols_per_connection"]
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    return Settings(
+        symbols=values["symbols"],
+        intervals=values["interval"],
+        rules=Rules(history=values["history"], outage_pause=values["outage_pause"]),
+        rest=rest,
+        stream=stream,
+        inspection=InspectionSettings(silence=values["silence"]),
+        supervisor=SupervisorSettings(max_symbols=values["max_symbols"], idle=values["idle"]),
+        grace=values["grace"],
+    )
+
+
+def settings_from_environment() -> Settings:
+    """The settings of the environment variables alone, for ``candlesync.asgi``. Raises `click.UsageError`."""
+
+    @with_settings
+    def read(**_values: Any) -> None: ...
+
+    command = click.command("candlesync")(read)
+    with command.make_context("candlesync", []) as context:
+        return settings_from(context.params)

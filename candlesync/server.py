@@ -1,0 +1,71 @@
+"""The service with its listening sockets: what ``candlesync serve`` and ``candlesync demo`` run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve as hypercorn_serve
+
+from candlesync.edge.server import install
+from candlesync.service import Service
+
+_log = structlog.get_logger(__name__)
+
+MAX_MESSAGE = 64 * 1024
+"""Bytes of a client's message at most: a subscription has about 100."""
+PING_INTERVAL = 20.0
+"""Seconds; proxies cut connections that are silent for 60 (nginx's default)."""
+
+
+def hypercorn_config(binds: Sequence[str], grace: float) -> Config:
+    """What ``hypercorn.toml`` says, for our own server."""
+    config = Config()
+    config.bind = list(binds)
+    config.graceful_timeout = grace / 2
+    config.websocket_ping_interval = PING_INTERVAL
+    config.websocket_max_message_size = MAX_MESSAGE
+    config.include_server_header = False
+    config.loglevel = "WARNING"
+    return config
+
+
+async def serve(
+    service: Service,
+    binds: Sequence[str],
+    *,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then end within the grace time. Starts with the list of the addresses.
+
+    Raises `OSError` when an address cannot be had, and in a group what no part of the service could deal with.
+    """
+    grace = service.settings.grace
+    install(send_timeout=service.settings.send_timeout, grace=grace, on_termination=service.stop)
+    config = hypercorn_config(binds, grace)
+    signalled = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_watch_signals, signalled)
+        await nursery.start(service.run)
+        app = cast("Any", service.app)  # Hypercorn's and Quart's types of one ASGI application differ
+        with trio.CancelScope() as serving:
+            async with trio.open_nursery() as sockets:
+                addresses = await sockets.start(partial(hypercorn_serve, app, config, shutdown_trigger=signalled.wait))
+                _log.info("serving", addresses=addresses)
+                task_status.started(addresses)
+                await signalled.wait()
+                _log.info("going down", grace=grace)
+                serving.deadline = trio.current_time() + grace
+        nursery.cancel_scope.cancel()
+
+
+async def _watch_signals(signalled: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            signalled.set()

@@ -1,0 +1,209 @@
+"""The supervisor: one task per symbol, started for those that are pinned and for those that somebody asks for.
+
+A symbol's task that dies is reported and started again after a growing pause; the others go on. Nobody has to wait for
+that: what the series' replica holds is served meanwhile, and said to be ``stale``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+import structlog
+import trio
+
+from candlesync.binance.symbols import Symbols
+from candlesync.core.candle import Series
+from candlesync.core.interval import Interval
+from candlesync.core.sync import State
+from candlesync.errors import TooMany, UnknownSymbol, UpstreamUnavailable
+from candlesync.hub import Hub, Topic
+from candlesync.symbol import SymbolTask
+
+_log = structlog.get_logger(__name__)
+
+
+class SupervisorSettings(msgspec.Struct, frozen=True):
+    """Times in seconds."""
+
+    max_symbols: int = 200
+    """Symbols followed at once, pinned ones included: each holds a Binance connection, and costs weight to start."""
+    start_timeout: float = 10.0
+    """How long a request waits for the first candles of a series that it started."""
+    idle: float = 600.0
+    """A series that is not pinned and that nobody has wanted for so long is followed no more."""
+    restart_first: float = 1.0
+    """Pause before a symbol's task that died is started again; doubles each time, to the cap."""
+    restart_cap: float = 60.0
+    ready_after: float = 30.0
+    """A pinned series that has not been live for so long makes the server not ready (design, section 3)."""
+
+
+class _Followed:
+    """A symbol that is followed, whether its task runs or waits to be started again."""
+
+    def __init__(self, symbol: str) -> None:
+        self.symbol = symbol
+        self.intervals: set[Interval] = set()
+        self.scope = trio.CancelScope()
+        self.task: SymbolTask | None = None
+        self.restarts = 0
+
+
+class Supervisor:
+    """Follows symbols."""
+
+    def __init__(
+        self,
+        pinned: Iterable[Series],
+        *,
+        hub: Hub,
+        symbols: Symbols,
+        new_task: Callable[[str, set[Interval]], SymbolTask],
+        settings: SupervisorSettings,
+    ) -> None:
+        self._pinned = frozenset(pinned)
+        self._hub = hub
+        self._symbols = symbols
+        self._new_task = new_task
+        self._settings = settings
+        self._followed: dict[str, _Followed] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow the pinned symbols, and those that `ensure` adds, until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            for series in sorted(self._pinned, key=str):
+                self._start(series)
+            task_status.started()
+            await self._stop_idle()
+
+    async def ensure(self, series: Series) -> Topic:
+        """The topic of a series with its first candles in it, followed from now on if it was not.
+
+        Raises `UnknownSymbol`, `TooMany`, or `UpstreamUnavailable` when there are no candles within the start timeout.
+        """
+        topic = self._hub.get(series)
+        if topic is None:
+            if series.symbol not in self._followed:
+                await self._symbols.require(series.symbol)
+            topic = self._start(series)
+        topic.touch()
+        if not topic.is_begun:
+            with trio.move_on_after(self._settings.start_timeout):
+                await topic.begun()
+        if not topic.is_begun:
+            reason = topic.failure or "the first candles have not come yet"
+            raise UpstreamUnavailable(f"{series} cannot be served yet: {reason}", retry_after=5.0)
+        return topic
+
+    @property
+    def restarts(self) -> int:
+        """How often a symbol's task that is still followed has died."""
+        return sum(followed.restarts for followed in self._followed.values())
+
+    @property
+    def tasks(self) -> list[SymbolTask]:
+        """The tasks that run now."""
+        return [followed.task for followed in self._followed.values() if followed.task is not None]
+
+    @property
+    def symbol_count(self) -> int:
+        """How many symbols are followed."""
+        return len(self._followed)
+
+    def not_ready(self) -> dict[str, str]:
+        """Why each pinned series that keeps the server from being ready does so; empty when it is ready."""
+        reasons = {}
+        for series in sorted(self._pinned, key=str):
+            topic = self._hub.get(series)
+            if topic is None or (topic.state is not State.LIVE and topic.left_live_at is None):
+                reasons[str(series)] = (topic and topic.failure) or "not synced yet"
+            elif topic.state is not State.LIVE and topic.left_live_at is not None:
+                seconds = trio.current_time() - topic.left_live_at
+                if seconds >= self._settings.ready_after:
+                    reasons[str(series)] = f"{topic.state.value}, not live for {seconds:.0f} s"
+        return reasons
+
+    def _start(self, series: Series) -> Topic:
+        """Follow a series. Synchronous, so that two requests at once start it once."""
+        if self._nursery is None:
+            raise UpstreamUnavailable("the server is starting", retry_after=1.0)
+        followed = self._followed.get(series.symbol)
+        if followed is None:
+            if len(self._followed) >= self._settings.max_symbols and series not in self._pinned:
+                raise TooMany(f"this server follows at most {self._settings.max_symbols} symbols at once")
+            followed = self._followed[series.symbol] = _Followed(series.symbol)
+            self._nursery.start_soon(self._keep, followed)
+        followed.intervals.add(series.interval)
+        if followed.task is not None:
+            followed.task.add(series.interval)
+        return self._hub.open(series)
+
+    async def _keep(self, followed: _Followed) -> None:
+        """Run a symbol's task, and again when it has died, until nobody wants the symbol."""
+        pause = self._settings.restart_first
+        with followed.scope:
+            while True:
+                started = trio.current_time()
+                followed.task = self._new_task(followed.symbol, followed.intervals)
+                try:
+                    await followed.task.run()
+                except Exception as error:  # noqa: BLE001 - reported, and started again
+                    # The one place where a symbol's errors end: invariant 10, restarted visibly. Cancellation, also in
+                    # a group with errors, is no `Exception` and goes on its way.
+                    self._report(followed, error)
+                finally:
+                    followed.task = None
+                if trio.current_time() - started > self._settings.restart_cap:
+                    pause = self._settings.restart_first
+                await trio.sleep(pause)
+                pause = min(pause * 2, self._settings.restart_cap)
+
+    def _report(self, followed: _Followed, error: Exception) -> None:
+        followed.restarts += 1
+        unknown = _find_unknown(error)
+        if unknown is None:
+            _log.error("symbol task died", symbol=followed.symbol, restarts=followed.restarts, exc_info=error)
+        else:
+            _log.error("unknown symbol", symbol=followed.symbol, reason=str(unknown))
+        for interval in sorted(followed.intervals, key=str):
+            series = Series(followed.symbol, interval)
+            topic = self._hub.open(series)
+            topic.failure = str(unknown or "its task died and is started again")
+            if unknown is not None and series not in self._pinned:
+                topic.refuse(unknown)
+                self._forget(followed, interval)
+
+    def _forget(self, followed: _Followed, interval: Interval) -> None:
+        self._hub.close(Series(followed.symbol, interval))
+        followed.intervals.discard(interval)
+        if not followed.intervals:
+            del self._followed[followed.symbol]
+            followed.scope.cancel()
+
+    async def _stop_idle(self) -> None:
+        """Let go of what nobody has wanted for a while."""
+        while True:
+            await trio.sleep(min(self._settings.idle / 4, 60.0))
+            for topic in self._hub:
+                idle_since = topic.idle_since
+                is_idle = idle_since is not None and trio.current_time() - idle_since > self._settings.idle
+                if is_idle and topic.series not in self._pinned:
+                    await self._stop(topic.series)
+
+    async def _stop(self, series: Series) -> None:
+        followed = self._followed[series.symbol]
+        task = followed.task
+        self._forget(followed, series.interval)
+        if task is not None:
+            await task.remove(series.interval)
+        _log.info("no longer followed", series=str(series))
+
+
+def _find_unknown(error: Exception) -> UnknownSymbol | None:
+    if isinstance(error, UnknownSymbol):
+        return error
+    if isinstance(error, ExceptionGroup):
+        return next((found for inner in error.exceptions if (found := _find_unknown(inner)) is not None), None)
+    return None

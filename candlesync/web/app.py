@@ -1,0 +1,95 @@
+"""The Quart-Trio application: the routes, errors in one shape, and CORS for everybody."""
+
+from __future__ import annotations
+
+import structlog
+import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+from prometheus_client import CollectorRegistry
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from candlesync.binance.symbols import Symbols
+from candlesync.errors import CandlesyncError
+from candlesync.supervisor import Supervisor
+from candlesync.web.health import health_routes
+from candlesync.web.history import history_routes
+from candlesync.web.live import Sockets, refuse
+from candlesync.web.page import page_routes
+from candlesync.web.refusal import Refusal, refusal_of
+
+_log = structlog.get_logger(__name__)
+
+_HOST = (b"host", b"candlesync")
+_EXPOSED = "Candlesync-Position, Candlesync-State, ETag, Retry-After"
+"""Headers that a page of another origin may read."""
+
+
+def create_app(
+    supervisor: Supervisor, symbols: Symbols, sockets: Sockets, registry: CollectorRegistry, stopping: trio.Event
+) -> QuartTrio:
+    """The application over the parts that serve it. ``stopping`` is set when the server goes down."""
+    app = QuartTrio(__name__, static_folder=None)
+    # The path is the contract: no redirect from /candles/ to /candles, no HTML.
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.register_blueprint(history_routes(supervisor))
+    app.register_blueprint(sockets.routes())
+    app.register_blueprint(health_routes(supervisor, symbols, registry, stopping))
+    app.register_blueprint(page_routes())
+
+    _be_lenient(app)
+
+    @app.errorhandler(CandlesyncError)
+    async def refused(error: CandlesyncError) -> Response:
+        return refuse(refusal_of(error))
+
+    @app.errorhandler(HTTPException)
+    async def not_served(error: HTTPException) -> Response:
+        status = error.code or 500
+        match status:
+            case 404:
+                refusal = Refusal("not_found", "there is nothing at this path")
+            case 405:
+                refusal = Refusal("method_not_allowed", f"{request.method} is not understood at this path")
+            case 500:
+                refusal = Refusal("internal_error", "the server failed to answer")
+            case _:
+                refusal = Refusal("bad_request", error.description or "the request cannot be read")
+        response = refuse(refusal)
+        response.status_code = status
+        for name, value in error.get_headers():
+            if name.lower() == "allow":
+                response.headers[name] = value
+        return response
+
+    @app.after_request
+    async def allow_all_origins(response: Response) -> Response:
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+        if request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Methods"] = "GET, HEAD, OPTIONS"
+            response.headers["Access-Control-Allow-Headers"] = request.headers.get(
+                "Access-Control-Request-Headers", "*"
+            )
+            response.headers["Access-Control-Max-Age"] = "86400"
+        return response
+
+    return app
+
+
+def _be_lenient(app: QuartTrio) -> None:
+    """Keep from Quart what makes it raise outside of any handler: a path that is empty, a host that is no name.
+
+    Nothing here depends on the host.
+    """
+    serve = app.asgi_app
+
+    async def lenient(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] != "lifespan":
+            scope["path"] = scope["path"] or "/"
+            scope["headers"] = [*((name, value) for name, value in scope["headers"] if name != b"host"), _HOST]
+        await serve(scope, receive, send)
+
+    app.asgi_app = lenient  # type: ignore[method-assign] # Quart's documented place for middleware

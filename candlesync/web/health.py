@@ -1,0 +1,67 @@
+"""``/symbols``, ``/health``, ``/ready`` and ``/metrics``: what operators and front-ends ask of the server itself."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+import trio
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from quart import Blueprint, Response
+
+from candlesync.binance.symbols import Symbols
+from candlesync.core.interval import INTERVALS
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Readiness(Protocol):
+    """Who knows whether the server is ready (``supervisor.Supervisor``)."""
+
+    def not_ready(self) -> dict[str, str]:
+        """Why each pinned series that is not ready is not."""
+        ...
+
+
+def health_routes(
+    readiness: Readiness, symbols: Symbols, registry: CollectorRegistry, stopping: trio.Event
+) -> Blueprint:
+    """The routes."""
+    routes = Blueprint("health", __name__)
+
+    @routes.get("/health")
+    async def health() -> Response:
+        return _json({"status": "alive"})
+
+    @routes.get("/ready")
+    async def ready() -> Response:
+        if stopping.is_set():
+            return _json({"status": "stopping", "series": {}}, 503)
+        reasons = readiness.not_ready()
+        status = "not ready" if reasons else "ready"
+        return _json({"status": status, "series": reasons}, 503 if reasons else 200)
+
+    @routes.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+    @routes.get("/symbols")
+    async def listed() -> Response:
+        infos = await symbols.all()
+        return _json(
+            {
+                "intervals": [str(interval) for interval in INTERVALS],
+                "symbols": [
+                    {"symbol": info.symbol, "status": info.status, "base": info.base_asset, "quote": info.quote_asset}
+                    for info in infos
+                ],
+            }
+        )
+
+    return routes
+
+
+def _json(value: object, status: int = 200) -> Response:
+    response = Response(_encode(value), status=status, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-cache"
+    return response

@@ -1,0 +1,116 @@
+"""Prometheus metrics, read from the statistics that the parts keep: nothing is counted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from candlesync.binance.pool import FeedPool
+from candlesync.binance.rest import Rest
+from candlesync.core.sync import State
+from candlesync.hub import Hub
+from candlesync.supervisor import Supervisor
+from candlesync.web.live import Sockets
+
+
+class Metrics(Collector):
+    """Collects when it is asked, from the live parts."""
+
+    def __init__(self, hub: Hub, supervisor: Supervisor, rest: Rest, feeds: FeedPool, sockets: Sockets) -> None:
+        self._hub = hub
+        self._supervisor = supervisor
+        self._rest = rest
+        self._feeds = feeds
+        self._sockets = sockets
+
+    def registry(self) -> CollectorRegistry:
+        """A registry with these metrics only."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return registry
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        yield from self._series()
+        yield from self._syncs()
+        yield from self._upstream()
+        yield from self._clients()
+
+    def _series(self) -> Iterator[Metric]:
+        states = GaugeMetricFamily("candlesync_series", "Series followed, by state", labels=["state"])
+        topics = list(self._hub)
+        for state in State:
+            states.add_metric([state.value], sum(topic.state is state for topic in topics))
+        yield states
+        yield GaugeMetricFamily("candlesync_symbols", "Symbols followed", value=self._supervisor.symbol_count)
+        yield CounterMetricFamily(
+            "candlesync_symbol_restarts", "Times that a symbol's task died", value=self._supervisor.restarts
+        )
+        commits = CounterMetricFamily("candlesync_commits", "Commits published", labels=["symbol", "interval"])
+        newest = GaugeMetricFamily(
+            "candlesync_newest_open_time_seconds", "Open time of the newest candle", labels=["symbol", "interval"]
+        )
+        for topic in topics:
+            labels = [topic.series.symbol, str(topic.series.interval)]
+            commits.add_metric(labels, topic.commits)
+            if topic.replica.tail is not None:
+                newest.add_metric(labels, topic.replica.tail.open_time / 1000)
+        yield commits
+        yield newest
+
+    def _syncs(self) -> Iterator[Metric]:
+        helps = {
+            "gaps": "Times that the stream showed a candle that did not follow the newest",
+            "backfilled": "Candles taken from REST behind the first ones",
+            "filled": "Outage minutes filled",
+            "corrections": "Closed candles that a final row changed",
+            "dropped_frames": "Frames that told nothing new",
+            "off_grid_rows": "REST rows whose open time is not on the grid",
+            "begun": "Times that a series began",
+        }
+        for name, text in helps.items():
+            family = CounterMetricFamily(f"candlesync_{name}", text, labels=["symbol", "interval"])
+            for task in self._supervisor.tasks:
+                for interval, synchronizer in task.synchronizers.items():
+                    value = getattr(synchronizer.sync.statistics, name)
+                    family.add_metric([task.symbol, str(interval)], value)
+            yield family
+
+    def _upstream(self) -> Iterator[Metric]:
+        rest, weight, pool = self._rest.statistics(), self._rest.budget.statistics(), self._feeds.statistics()
+        yield CounterMetricFamily("candlesync_rest_requests", "REST requests sent", value=rest.requests)
+        failures = CounterMetricFamily("candlesync_rest_failures", "REST requests failed, by kind", labels=["kind"])
+        for kind, count in rest.failures.items():
+            failures.add_metric([kind], count)
+        yield failures
+        yield GaugeMetricFamily("candlesync_rest_weight_used", "Request weight used in this minute", value=weight.used)
+        yield GaugeMetricFamily("candlesync_rest_weight_limit", "Request weight allowed a minute", value=weight.limit)
+        yield GaugeMetricFamily(
+            "candlesync_rest_banned_seconds", "Seconds for which REST bans us", value=weight.banned_for
+        )
+        # By feed: the sum of those that there are would go down when one is let go, which a counter must not.
+        for name, attribute, text in (
+            ("frames", "frames", "Messages received from Binance"),
+            ("unreadable_frames", "unreadable", "Messages that are not what Binance documents"),
+            ("connects", "connects", "Connections opened"),
+            ("connection_failures", "failures", "Connections that failed or ended"),
+        ):
+            family = CounterMetricFamily(f"candlesync_stream_{name}", text, labels=["feed"])
+            for feed in pool.feeds:
+                family.add_metric([feed.name], getattr(feed, attribute))
+            yield family
+        dropped = "Frames that a symbol on a shared connection did not take in time"
+        yield CounterMetricFamily("candlesync_stream_dropped_frames", dropped, value=pool.dropped)
+        connected = sum(feed.connected for feed in pool.feeds)
+        yield GaugeMetricFamily("candlesync_stream_connections", "Connections open", value=connected)
+
+    def _clients(self) -> Iterator[Metric]:
+        sessions = list(self._sockets.open)
+        yield GaugeMetricFamily("candlesync_sockets", "WebSockets open", value=len(sessions))
+        subscribers = sum(len(topic.subscribers) for topic in self._hub)
+        yield GaugeMetricFamily("candlesync_subscribers", "Subscriptions on them", value=subscribers)
+        sent = self._sockets.messages_sent + sum(session.sent for session in sessions)
+        yield CounterMetricFamily("candlesync_messages_sent", "WebSocket messages sent", value=sent)

@@ -1,0 +1,295 @@
+"""One WebSocket: a task that reads what the client says, one that writes, and one that says goodbye.
+
+The writer sleeps until its `Outbox` is woken, and then sends what each subscriber has not been sent. Everything that
+ends the socket goes through `Session.close`, which cancels all three and leaves the close to be sent.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable
+
+import msgspec
+import trio
+
+from candlesync.core.candle import Series
+from candlesync.core.sync import State
+from candlesync.errors import CandlesyncError
+from candlesync.hub import Outbox, Subscriber, Topic
+from candlesync.supervisor import Supervisor
+from candlesync.web.parameters import Start, read_series, read_start
+from candlesync.web.refusal import Refusal, refusal_of
+from candlesync.web.subscription import begin, follow, pull, pull_state
+
+_encode = msgspec.json.Encoder().encode
+
+_LARGEST = 2**53
+"""Beyond this, JavaScript's numbers are no whole numbers any more; Python's may have millions of digits."""
+
+Receive = Callable[[], Awaitable[str | bytes | None]]
+Send = Callable[[str], Awaitable[None]]
+
+
+class Closing(msgspec.Struct, frozen=True):
+    """How a socket ends: the WebSocket close code and its reason."""
+
+    code: int
+    reason: str
+
+
+GOING_DOWN = Closing(1012, "going_down")
+"""Come back, with your position (RFC 6455's registry: 1012 service restart)."""
+BINARY = Closing(1003, "binary_message")
+
+
+class Session(ABC):
+    """One open socket."""
+
+    def __init__(self, receive: Receive, send: Send, stopping: trio.Event) -> None:
+        self._receive = receive
+        self._send_one = send
+        self._stopping = stopping
+        self._sending = trio.Lock()
+        self._scope = trio.CancelScope()
+        self._closing: Closing | None = None
+        self.outbox = Outbox()
+        self.sent = 0
+        """Messages sent."""
+
+    async def run(self) -> Closing:
+        """Serve the socket until something ends it; how to close it. The client's leaving comes as cancellation."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._say_goodbye)
+                    await self._read(nursery)
+        finally:
+            self._end()
+        return self._closing or Closing(1000, "")
+
+    def close(self, closing: Closing) -> None:
+        """End the socket. The first call counts."""
+        self._closing = self._closing or closing
+        self._scope.cancel()
+
+    async def send(self, messages: Iterable[bytes]) -> None:
+        """Send messages in order, with nothing of others between them."""
+        async with self._sending:
+            for message in messages:
+                await self._send_one(message.decode("utf-8"))
+                self.sent += 1
+
+    @abstractmethod
+    async def _write(self) -> None:
+        """Send what there is to send, for ever."""
+
+    @abstractmethod
+    async def _understand(self, message: dict[str, object], nursery: trio.Nursery) -> None:
+        """Do what the client's message says; may raise `Refusal`."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Let go of the subscriptions."""
+
+    async def _say_goodbye(self) -> None:
+        await self._stopping.wait()
+        self.close(GOING_DOWN)
+
+    async def _read(self, nursery: trio.Nursery) -> None:
+        while True:
+            message = await self._receive()
+            if not isinstance(message, str):
+                self.close(BINARY)
+                continue
+            value: object = None
+            try:
+                value = read_object(message)
+                await self._understand(value, nursery)
+            except Refusal as refusal:
+                await self.send([error_message(refusal, value)])
+
+
+class OneSeries(Session):
+    """``/ws/candles/{symbol}``: one candle a message."""
+
+    def __init__(self, receive: Receive, send: Send, stopping: trio.Event, topic: Topic, start: Start) -> None:
+        super().__init__(receive, send, stopping)
+        self._start = start
+        self._subscriber = topic.subscribe(self.outbox)
+
+    async def _write(self) -> None:
+        try:
+            messages = begin(self._subscriber, self._start)
+            while True:
+                await self.send(messages)
+                await self.outbox.take()
+                messages = pull(self._subscriber)
+        except Refusal as refusal:
+            self.close(Closing(refusal.close_code, refusal.code))
+
+    async def _understand(self, message: dict[str, object], nursery: trio.Nursery) -> None:  # noqa: ARG002 - see base
+        if message.get("op") != "ping":
+            raise Refusal("bad_message", 'only {"op":"ping"} is understood here; /ws/candles takes subscriptions')
+        await self.send([_answer("pong", message)])
+
+    def _end(self) -> None:
+        self._subscriber.topic.unsubscribe(self._subscriber)
+
+
+class ManySeries(Session):
+    """``/ws/candles``: many series on one socket, subscribed by message."""
+
+    def __init__(
+        self, receive: Receive, send: Send, stopping: trio.Event, supervisor: Supervisor, max_subscriptions: int
+    ) -> None:
+        super().__init__(receive, send, stopping)
+        self._supervisor = supervisor
+        self._max_subscriptions = max_subscriptions
+        self._starting: dict[Series, trio.CancelScope] = {}
+        self._starts: dict[Subscriber, Start] = {}
+        self._subscribers: dict[Series, Subscriber] = {}
+
+    async def _write(self) -> None:
+        while True:
+            for subscriber in await self.outbox.take():
+                series = subscriber.topic.series
+                if self._subscribers.get(series) is not subscriber:
+                    continue  # ended since it was marked
+                try:
+                    messages = self._messages(subscriber)
+                except Refusal as refusal:
+                    self._drop(series)
+                    messages = [error_message(refusal, _name(series))]
+                await self.send(messages)
+
+    def _messages(self, subscriber: Subscriber) -> list[bytes]:
+        """What a subscriber is to be sent now. Its state comes first, but for the candles that made it live."""
+        start = self._starts.pop(subscriber, None)
+        candles = pull(subscriber) if start is None else begin(subscriber, start)
+        state = pull_state(subscriber)
+        if state is None:
+            return candles
+        message = _encode({"op": "state", **_name(subscriber.topic.series), "state": state.value})
+        return [*candles, message] if state is State.LIVE and start is None else [message, *candles]
+
+    async def _understand(self, message: dict[str, object], nursery: trio.Nursery) -> None:
+        match message.get("op"):
+            case "ping":
+                await self.send([_answer("pong", message)])
+            case "subscribe" | "unsubscribe" as op:
+                series = _read_series(message)
+                message |= _name(series)  # an error names the series as the candles do, however the client wrote it
+                if op == "subscribe":
+                    self._subscribe(message, series, nursery)
+                elif self._drop(series):
+                    await self.send([_answer("unsubscribed", message, series)])
+                else:
+                    raise Refusal("not_subscribed", f"{series} is not subscribed on this socket")
+            case _:
+                raise Refusal("bad_message", "op must be subscribe, unsubscribe or ping")
+
+    def _subscribe(self, message: dict[str, object], series: Series, nursery: trio.Nursery) -> None:
+        start = _read_start(message)
+        known = self._subscribers.keys() | self._starting.keys()
+        if series not in known and len(known) >= self._max_subscriptions:
+            raise Refusal("too_many", f"a socket may have {self._max_subscriptions} subscriptions at most")
+        # Again for the same series: starts it anew.
+        self._drop(series)
+        scope = self._starting[series] = trio.CancelScope()
+        # A series may have to be started first, for which the other messages of this socket do not wait.
+        nursery.start_soon(self._start, message, series, start, scope)
+
+    async def _start(self, message: dict[str, object], series: Series, start: Start, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                topic = await follow(self._supervisor, series, start)
+                # Before anything else is waited for: a series that nobody has subscribed to may be let go.
+                subscriber = topic.subscribe(self.outbox)
+                try:
+                    await self.send([_answer("subscribed", message, series)])
+                    self._subscribers[series], self._starts[subscriber] = subscriber, start
+                    self.outbox.offer(subscriber)
+                finally:
+                    if self._subscribers.get(series) is not subscriber:
+                        topic.unsubscribe(subscriber)
+        except CandlesyncError as error:
+            await self.send([error_message(refusal_of(error), message)])
+        finally:
+            if self._starting.get(series) is scope:
+                del self._starting[series]
+
+    def _drop(self, series: Series) -> bool:
+        """End the subscription of a series, or its start; whether there was one."""
+        scope = self._starting.pop(series, None)
+        if scope is not None:
+            scope.cancel()
+        subscriber = self._subscribers.pop(series, None)
+        if subscriber is not None:
+            self._starts.pop(subscriber, None)
+            subscriber.topic.unsubscribe(subscriber)
+        return scope is not None or subscriber is not None
+
+    def _end(self) -> None:
+        for series in [*self._subscribers, *self._starting]:
+            self._drop(series)
+
+
+def read_object(message: str) -> dict[str, object]:
+    """A client's message as a JSON object; raises `Refusal` ``bad_message``."""
+    try:
+        value = msgspec.json.decode(message)
+    except (msgspec.DecodeError, RecursionError):
+        raise Refusal("bad_message", 'not JSON; messages look like {"op":"ping"}') from None
+    if not isinstance(value, dict):
+        raise Refusal("bad_message", 'not a JSON object; messages look like {"op":"ping"}')
+    return value
+
+
+def error_message(refusal: Refusal, about: object = None) -> bytes:
+    """``{"op":"error",…}``, with the ``id``, symbol and interval of the message that it is about, if it has them."""
+    details = {}
+    if isinstance(about, dict):
+        details = {name: about[name] for name in ("symbol", "interval", "id") if _is_short(about.get(name))}
+    return _encode({"op": "error", "code": refusal.code, "message": refusal.message, **details})
+
+
+def _answer(op: str, message: dict[str, object], series: Series | None = None) -> bytes:
+    answer: dict[str, object] = {"op": op}
+    if series is not None:
+        answer |= _name(series)
+    if _is_short(message.get("id")):
+        answer["id"] = message["id"]
+    return _encode(answer)
+
+
+def _is_short(value: object) -> bool:
+    """Whether a client's own value may be sent back to it: an id of any size would be an amplifier."""
+    if isinstance(value, str):
+        return len(value) <= 100
+    return isinstance(value, int | float) and abs(value) <= _LARGEST
+
+
+def _name(series: Series) -> dict[str, str]:
+    return {"symbol": series.symbol, "interval": str(series.interval)}
+
+
+def _read_series(message: dict[str, object]) -> Series:
+    symbol, interval = message.get("symbol"), message.get("interval", "1m")
+    if not isinstance(symbol, str) or not isinstance(interval, str):
+        raise Refusal("bad_parameter", "symbol and interval must be texts")
+    return read_series(symbol, interval)
+
+
+def _read_start(message: dict[str, object]) -> Start:
+    given: dict[str, list[str]] = {}
+    for name in ("replay", "since", "position"):
+        value = message.get(name)
+        if value is None:
+            continue
+        is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST
+        if not (isinstance(value, str) if name == "position" else is_number):
+            wanted = "a text" if name == "position" else "a whole number"
+            raise Refusal("bad_parameter", f"{name} must be {wanted}")
+        given[name] = [str(value)]
+    return read_start(given)

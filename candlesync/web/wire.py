@@ -1,0 +1,48 @@
+"""The bytes of the client contract: a candle as JSON, with or without its position. Pure.
+
+A candle is encoded once for each time that it changes, whoever reads it; the bytes stay with its `Entry`. Its numbers
+are Binance's own decimals, digit for digit: the texts go into the JSON as they are, never through a float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from candlesync.core.candle import Series
+from candlesync.core.position import Position
+from candlesync.core.replica import Entry
+
+
+def encode(series: Series, entry: Entry) -> bytes:
+    """The candle object of the contract (design, section 3), field order fixed, as JSON."""
+    if entry.encoded is None:
+        candle = entry.candle
+        closed = "true" if candle.closed else "false"
+        filled = ',"filled":true' if candle.filled else ""
+        entry.encoded = (
+            f'{{"symbol":"{series.symbol}","interval":"{series.interval}","time":{candle.open_time // 1000}'
+            f',"open":{candle.open},"high":{candle.high},"low":{candle.low},"close":{candle.close}'
+            f',"volume":{candle.volume},"closed":{closed}{filled},"rev":{entry.revision}}}'
+        ).encode("ascii")
+    return entry.encoded
+
+
+def with_position(candle: bytes, position: Position) -> bytes:
+    """A candle's bytes as the message that leaves its client with everything up to ``position``."""
+    return candle[:-1] + b',"position":"%b"}' % str(position).encode("ascii")
+
+
+def history(series: Series, entries: Sequence[Entry]) -> bytes:
+    """The REST answer: an ascending JSON array."""
+    return b"[" + b",".join([encode(series, entry) for entry in entries]) + b"]"
+
+
+def catch_up(series: Series, entries: Sequence[Entry], position: Position) -> list[bytes]:
+    """One catch-up, in time order; only its last message carries the position.
+
+    A break in the middle thus loses nothing: the client resumes from the last position that it saw.
+    """
+    messages = [encode(series, entry) for entry in entries]
+    if messages:
+        messages[-1] = with_position(messages[-1], position)
+    return messages

@@ -1,0 +1,61 @@
+"""What the clients got of the updates that were sent: judged when nothing is measured any more. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from . import market
+from .upstream import Sent
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The sum of it."""
+
+    messages: int
+    """Candles that reached a client."""
+    size: float
+    """Bytes of one of them, on average."""
+    delays: list[float]
+    """Of each client and update, ascending: seconds from the update's leaving the upstream until the client had read
+    it or a later one. A server that skips an update for a client thus gains nothing by it."""
+    faults: list[str]
+    """What must not be, in words: empty when every client got what it should have, in order, up to the last update."""
+
+
+def judge(sent: Sent, clients: Iterable[Sequence[tuple[int, bytes]]]) -> Delivery:
+    """Judge the messages of all clients, each with the time when it had been read (nanoseconds)."""
+    count, size, delays, faults = 0, 0, list[float](), Counter[str]()
+    for messages in clients:
+        held, revision = sent.first - 1, -1
+        for read_at, message in messages:
+            update = market.update_of(message)
+            if update is None:
+                faults["a message that is no candle"] += 1
+                continue
+            count += 1
+            size += len(message)
+            if not held < update <= sent.last:
+                faults["an update that was out of order"] += 1
+                continue
+            delays += [
+                (read_at - left_at) / 1e9 for left_at in sent.sent_at[held + 1 - sent.first : update + 1 - sent.first]
+            ]
+            held = update
+            newer = market.revision_of(message)
+            if newer is not None:
+                if newer <= revision:
+                    faults["a revision that did not ascend"] += 1
+                revision = newer
+        if held != sent.last:
+            faults["no last update"] += 1
+    delays.sort()
+    texts = [f"{fault} ({number} times)" for fault, number in faults.items()]
+    return Delivery(count, size / max(count, 1), delays, texts)
+
+
+def percentile(ascending: Sequence[float], share: float) -> float:
+    """The value that this share of the values does not exceed."""
+    return ascending[min(len(ascending) - 1, int(len(ascending) * share))]

@@ -1,0 +1,66 @@
+"""What is measured, and what is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured."""
+
+    clients: int
+    seconds: float
+    """Of the broadcast; each way of REST gets a third of it."""
+    rate: float
+    """Updates a second of the broadcast."""
+    broadcast: bool = True
+    rest: bool = True
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Cores used while something was measured (1.0: one core, all the time)."""
+
+    seconds: float
+    server: float
+    load: float
+    """The bench's own clients."""
+    upstream: float
+    others: float
+    """All other programs of this machine."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One figure of one run."""
+
+    figure: str
+    server: str
+    run: int
+    value: float
+    spent: Spent
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something to be known about one run of one server."""
+
+    server: str
+    run: int
+    text: str
+
+
+@dataclass
+class Findings:
+    """All that a run of the bench has found."""
+
+    samples: list[Sample] = field(default_factory=list)
+    faults: list[Remark] = field(default_factory=list)
+    """What must not be: wrong or lost data, a server that died."""
+    remarks: list[Remark] = field(default_factory=list)
+    """What limits a figure: a load generator or a server at its limit, a late upstream."""
+    messages: int = 0
+    """WebSocket messages that were checked."""
+    answers: int = 0
+    """REST answers counted."""

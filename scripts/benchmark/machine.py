@@ -1,0 +1,39 @@
+"""Where and with what it was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+_PACKAGES = ("trio", "hypercorn", "quart-trio", "fastapi", "uvicorn", "websockets", "uvloop", "httptools", "pydantic")
+
+
+def describe() -> dict[str, str]:
+    """The machine, the programs, and the state of this checkout."""
+    root = Path(__file__).parent.parent.parent
+    changed = _git(root, "status", "--porcelain", "--", "candlesync")
+    return {
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+        "commit": _git(root, "rev-parse", "--short", "HEAD") + (" with changes" if changed else ""),
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        answer = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return answer.stdout.strip()

@@ -1,0 +1,394 @@
+"""The web layer over real topics, and the clients that its tests look at it with.
+
+The application, the hub, its topics and replicas, the sockets and the metrics are the real ones. Only who starts series
+is a stand-in: `Series on demand` are answered from what the test has put into the hub, or refused as the test says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from math import inf
+from typing import Any, cast
+from urllib.parse import unquote
+
+import httpx
+import hypercorn.protocol.h11
+import hypercorn.protocol.ws_stream
+import hypercorn.trio.run
+import pytest
+import structlog.testing
+import trio
+import trio.testing
+import trio_websocket
+from hypercorn.trio import serve as hypercorn_serve
+from prometheus_client import CollectorRegistry
+from quart_trio import QuartTrio
+
+from candlesync.binance.pace import ConnectionPace
+from candlesync.binance.pool import FeedPool
+from candlesync.binance.rest import Rest, RestSettings
+from candlesync.binance.stream import StreamSettings
+from candlesync.binance.symbols import Symbols
+from candlesync.binance.weight import WeightBudget, WeightSettings
+from candlesync.core.candle import Candle, Series
+from candlesync.core.replica import Commit, Entry
+from candlesync.core.sync import State
+from candlesync.edge.server import install
+from candlesync.errors import CandlesyncError, UnknownSymbol
+from candlesync.hub import Hub, Topic
+from candlesync.server import hypercorn_config
+from candlesync.supervisor import Supervisor, SupervisorSettings
+from candlesync.symbol import SymbolTask
+from candlesync.web.app import create_app
+from candlesync.web.live import Sockets
+from candlesync.web.metrics import Metrics
+from tests.builders import BTC, minutes
+
+LIFE = "life0"
+
+
+@pytest.fixture(autouse=True)
+def clean_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing that a client does leaves an error or a traceback in the log: ours, Quart's, Hypercorn's or Trio's."""
+    with structlog.testing.capture_logs() as events:
+        yield
+    assert not [event for event in events if event["log_level"] in {"error", "critical"} or "exc_info" in event]
+    assert not [record.getMessage() for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}]
+
+
+def symbols_over(names: Iterable[str], status: int = 200) -> tuple[Symbols, Rest]:
+    """Binance's list of symbols, answered by a small REST of our own, and that REST's client."""
+    listed = [{"symbol": name, "status": "TRADING", "baseAsset": name[:3], "quoteAsset": name[3:]} for name in names]
+
+    async def binance(_request: httpx.Request) -> httpx.Response:
+        await trio.lowlevel.checkpoint()
+        return httpx.Response(status, json={"symbols": listed})
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(binance), base_url="http://binance")
+    rest = Rest(client, WeightBudget(WeightSettings(spread=0)), RestSettings(attempts=1))
+    return Symbols(rest), rest
+
+
+class StandIn(Supervisor):
+    """Who follows series, without following any: `ensure` gives the topic that the test made, or raises."""
+
+    def __init__(self, hub: Hub, symbols: Symbols, pinned: Iterable[Series]) -> None:
+        super().__init__(pinned, hub=hub, symbols=symbols, new_task=_no_task, settings=SupervisorSettings())
+        self.hub = hub
+        self.refusals: dict[str, CandlesyncError] = {}
+        """What is raised for a symbol."""
+        self.delay = 0.0
+        """Seconds that a series takes to start."""
+        self.asked: list[Series] = []
+
+    async def ensure(self, series: Series) -> Topic:
+        self.asked.append(series)
+        await trio.sleep(self.delay)
+        if series.symbol in self.refusals:
+            error = self.refusals[series.symbol]
+            raise error.with_traceback(None)
+        topic = self.hub.get(series)
+        if topic is None:
+            raise UnknownSymbol(f"Binance does not list {series.symbol}")
+        topic.touch()
+        return topic
+
+
+def _no_task(_symbol: str, _intervals: object) -> SymbolTask:
+    raise AssertionError("no task is started for a series of the web tests")
+
+
+class Web:
+    """The application with its parts."""
+
+    def __init__(
+        self,
+        *,
+        history: int = 1000,
+        pinned: Sequence[Series] = (),
+        max_subscriptions: int = 500,
+        listed: Sequence[str] = ("BTCUSDT", "ETHUSDT"),
+        binance_status: int = 200,
+    ) -> None:
+        self.hub = Hub(history)
+        symbols, rest = symbols_over(listed, binance_status)
+        self.supervisor = StandIn(self.hub, symbols, pinned)
+        self.stopping = trio.Event()
+        self.sockets = Sockets(self.supervisor, self.stopping, max_subscriptions)
+        stream = StreamSettings(stream_url="ws://binance.test")
+        self.feeds = FeedPool(stream, ConnectionPace(stream))
+        registry: CollectorRegistry = Metrics(self.hub, self.supervisor, rest, self.feeds, self.sockets).registry()
+        self.app: QuartTrio = create_app(self.supervisor, symbols, self.sockets, registry, self.stopping)
+
+    def topic(
+        self, candles: Sequence[Candle] | None = None, *, series: Series = BTC, state: State = State.LIVE
+    ) -> Topic:
+        """A series that is followed; ten closed minutes when no candles are given."""
+        topic = self.hub.open(series)
+        topic.publish(Commit(LIFE, 1, tuple(minutes(0, 9) if candles is None else candles), begins=True))
+        topic.set_state(state)
+        return topic
+
+    async def get(self, path: str, **headers: str) -> Answer:
+        """``GET``, with the headers ``If_None_Match=…`` and so on."""
+        return await self.request("GET", path, **headers)
+
+    async def request(self, method: str, path: str, **headers: str) -> Answer:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        client = cast("Any", self.app.test_client())  # its protocol has no optional arguments
+        response = await client.open(path, method=method, headers=names)
+        return Answer(response.status_code, response.headers.items(), await response.get_data(as_text=False))
+
+    @asynccontextmanager
+    async def socket(self, path: str, *, capacity: float = inf) -> AsyncIterator[Socket]:
+        """A WebSocket client; ``capacity`` messages of the server's find room before it waits."""
+        socket = Socket(path, capacity)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._serve, socket)
+            try:
+                yield socket
+            finally:
+                await socket.leave()
+
+    async def _serve(self, socket: Socket) -> None:
+        await cast("Any", self.app)(socket.scope, socket.asgi_receive, socket.asgi_send)
+        socket.ended.set()
+
+
+class Answer:
+    """An HTTP answer."""
+
+    def __init__(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        self.status = status
+        self.headers = httpx.Headers(list(headers))
+        self.body = body
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The error code, of an answer in the one form of errors."""
+        value = self.json
+        assert list(value) == ["error"], value
+        assert list(value["error"]) == ["code", "message"], value
+        assert value["error"]["message"]
+        return str(value["error"]["code"])
+
+
+class Socket:
+    """A WebSocket client that speaks ASGI with the application: virtual time, no bytes, any version of Quart."""
+
+    def __init__(self, path: str, capacity: float) -> None:
+        raw_path, _, query = path.partition("?")
+        self.scope: dict[str, Any] = {
+            "type": "websocket",
+            "asgi": {"spec_version": "2.3", "version": "3.0"},
+            "scheme": "ws",
+            "http_version": "1.1",
+            "path": unquote(raw_path),
+            "raw_path": raw_path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(b"host", b"candlesync.test")],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 2),
+            "subprotocols": [],
+            "extensions": {"websocket.http.response": {}},
+            "state": {},
+        }
+        self._to_server, self._from_client = trio.open_memory_channel[dict[str, Any]](10)
+        self._to_client, self._from_server = trio.open_memory_channel[str | bytes](capacity)
+        self.accepted = trio.Event()
+        self.closed = trio.Event()
+        """Set when the server has closed, or refused."""
+        self.ended = trio.Event()
+        """Set when the server has nothing left to do with this socket."""
+        self.close: tuple[int, str] | None = None
+        """Code and reason, once the server has closed."""
+        self.refusal: Answer | None = None
+        """The HTTP answer of a refused upgrade."""
+        self._left = False
+
+    async def send(self, message: object) -> None:
+        """Send JSON, or a text or bytes as they are."""
+        kind = "bytes" if isinstance(message, bytes) else "text"
+        data = message if isinstance(message, str | bytes) else json.dumps(message)
+        await self._to_server.send({"type": "websocket.receive", "text": None, "bytes": None, kind: data})
+
+    async def receive(self) -> Any:
+        """The next message, read as JSON; fails the test when none comes within a minute, or when it is closed."""
+        return json.loads(await self.receive_text())
+
+    async def receive_text(self) -> str:
+        with trio.fail_after(60):
+            message = await self._from_server.receive()
+        assert isinstance(message, str)
+        return message
+
+    async def take(self, count: int) -> list[Any]:
+        """The next ``count`` messages."""
+        return [await self.receive() for _ in range(count)]
+
+    async def rest(self) -> list[Any]:
+        """Everything that is on its way, until nothing happens any more."""
+        messages = []
+        while True:
+            await trio.testing.wait_all_tasks_blocked()
+            try:
+                messages.append(json.loads(self._from_server.receive_nowait()))
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return messages
+
+    async def until_closed(self) -> tuple[int, str]:
+        """Wait for the server's close; its code and reason."""
+        with trio.fail_after(60):
+            await self.closed.wait()
+        assert self.close is not None, f"refused with {self.refusal and self.refusal.body!r}"
+        return self.close
+
+    async def until_refused(self) -> Answer:
+        """Wait for the server's refusal of the upgrade."""
+        with trio.fail_after(60):
+            await self.closed.wait()
+        assert self.refusal is not None, f"closed with {self.close}"
+        assert not self.accepted.is_set()
+        return self.refusal
+
+    async def leave(self) -> None:
+        """Go away, as a connection that is gone does."""
+        if not self._left:
+            self._left = True
+            self._from_server.close()
+            await self._to_server.send({"type": "websocket.disconnect", "code": 1006})
+
+    async def asgi_receive(self) -> dict[str, Any]:
+        return await self._from_client.receive()
+
+    async def asgi_send(self, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "websocket.accept":
+                self.accepted.set()
+            case "websocket.send":
+                text, data = message.get("text"), message.get("bytes")
+                try:
+                    await self._to_client.send(str(text) if data is None else data)
+                except trio.BrokenResourceError:
+                    await trio.lowlevel.checkpoint()  # Hypercorn drops what is sent to one who has left
+            case "websocket.close":
+                self.close = (message["code"], message.get("reason") or "")
+                self.closed.set()
+                self._to_client.close()
+            case "websocket.http.response.start":
+                headers = [(name.decode(), value.decode()) for name, value in message["headers"]]
+                self.refusal = Answer(message["status"], headers, b"")
+            case "websocket.http.response.body":
+                assert self.refusal is not None
+                self.refusal.body += message["body"]
+                if not message.get("more_body"):
+                    self.closed.set()
+                    self._to_client.close()
+            case other:
+                raise AssertionError(other)
+
+
+def commit(topic: Topic, *candles: Candle, begins: bool = False, life: str | None = None) -> list[Entry]:
+    """Publish the next commit of a series, as the synchronizer does."""
+    replica = topic.replica
+    if life is not None:
+        return topic.publish(Commit(life, 1, candles, begins=True, replaces=replica.life))
+    return topic.publish(Commit(replica.life, replica.revision + 1, candles, begins))
+
+
+@asynccontextmanager
+async def on_a_port(web: Web, *, grace: float = 2.0, send_timeout: float = 30.0) -> AsyncIterator[Port]:
+    """The application under real Hypercorn, with our connections, on a free port."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in SEAMS:
+            patch.setattr(module, name, getattr(module, name))  # so that it is as before afterwards
+        install(send_timeout=send_timeout, grace=grace, on_termination=web.stopping.set)
+        async with trio.open_nursery() as nursery:
+            config = hypercorn_config(["127.0.0.1:0"], grace)
+            port = Port()
+            run = partial(hypercorn_serve, cast("Any", web.app), config, shutdown_trigger=port.stop.wait)
+            addresses: list[str] = await nursery.start(run)
+            port.number = int(addresses[0].rsplit(":", 1)[1])
+            try:
+                yield port
+            finally:
+                port.stop.set()
+
+
+SEAMS = (
+    (hypercorn.trio.run, "TCPServer"),
+    (hypercorn.trio.run, "WorkerContext"),
+    (hypercorn.protocol.h11, "WSStream"),
+    (hypercorn.protocol.ws_stream, "server_extensions_handshake"),
+)
+"""What `install` replaces."""
+
+
+class Port:
+    """Where a server listens."""
+
+    number: int
+
+    def __init__(self) -> None:
+        self.stop = trio.Event()
+        """Set to make the server go down."""
+
+    async def connect(self, *, receive_buffer: int | None = None) -> trio.SocketStream:
+        """A raw connection; with a small buffer it is soon full."""
+        socket = trio.socket.socket()
+        if receive_buffer is not None:
+            socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
+        await socket.connect(("127.0.0.1", self.number))
+        return trio.SocketStream(socket)
+
+    @asynccontextmanager
+    async def websocket(self, path: str) -> AsyncIterator[Any]:
+        """A WebSocket client that keeps to the rules."""
+        with trio.fail_after(10):
+            async with trio_websocket.open_websocket("127.0.0.1", self.number, path, use_ssl=False) as socket:
+                yield socket
+
+
+def upgrade(path: str, *headers: str) -> bytes:
+    """A client's handshake."""
+    lines = [
+        f"GET {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        *headers,
+    ]
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+
+
+def frame(payload: bytes | str, opcode: int = 1) -> bytes:
+    """A client's frame: FIN, masked with zeros."""
+    data = payload.encode() if isinstance(payload, str) else payload
+    size = len(data)
+    if size < 126:
+        length = bytes([0x80 | size])
+    else:
+        length = b"\xfe" + size.to_bytes(2, "big") if size < 65536 else b"\xff" + size.to_bytes(8, "big")
+    return bytes([0x80 | opcode]) + length + bytes(4) + data
+
+
+async def read_all(stream: trio.SocketStream, *, seconds: float = 5.0) -> bytes:
+    """Everything until the server closes the connection; fails the test when it does not."""
+    received = bytearray()
+    with trio.fail_after(seconds):
+        try:
+            async for data in stream:
+                received += data
+        except trio.BrokenResourceError:
+            pass
+    return bytes(received)

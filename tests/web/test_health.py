@@ -1,0 +1,107 @@
+"""``/symbols``, ``/health`` and ``/ready``."""
+
+from __future__ import annotations
+
+import trio
+from trio.testing import MockClock
+
+from candlesync.core.candle import Series
+from candlesync.core.interval import INTERVALS, Interval
+from candlesync.core.sync import State
+from tests.builders import BTC
+from tests.web.builders import Web
+
+ETH = Series("ETHUSDT", Interval.M1)
+
+
+async def test_health_says_that_the_process_answers_whatever_else_is_wrong() -> None:
+    web = Web(pinned=[BTC], binance_status=500)
+    web.stopping.set()
+    answer = await web.get("/health")
+    assert (answer.status, answer.json) == (200, {"status": "alive"})
+
+
+async def test_not_ready_before_the_first_sync_and_which() -> None:
+    web = Web(pinned=[BTC, ETH])
+    topic = web.hub.open(BTC)
+    answer = await web.get("/ready")
+    assert answer.status == 503
+    assert answer.json["status"] == "not ready"
+    assert answer.json["series"] == {"BTCUSDT 1m": "not synced yet", "ETHUSDT 1m": "not synced yet"}
+    topic.failure = "Binance answered 451"
+    assert (await web.get("/ready")).json["series"]["BTCUSDT 1m"] == "Binance answered 451"
+
+
+async def test_candles_that_rest_has_not_confirmed_yet_are_not_ready() -> None:
+    web = Web(pinned=[BTC])
+    web.topic(state=State.SYNCING)
+    assert (await web.get("/ready")).status == 503
+
+
+async def test_ready_once_every_pinned_series_is_live() -> None:
+    web = Web(pinned=[BTC, ETH])
+    web.topic()
+    assert (await web.get("/ready")).json["series"] == {"ETHUSDT 1m": "not synced yet"}
+    web.topic(series=ETH)
+    answer = await web.get("/ready")
+    assert (answer.status, answer.json) == (200, {"status": "ready", "series": {}})
+
+
+async def test_without_pinned_series_it_is_ready_at_once() -> None:
+    web = Web()
+    web.topic(state=State.STALE)
+    assert (await web.get("/ready")).status == 200
+
+
+async def test_not_ready_when_a_pinned_series_has_not_been_live_for_30_seconds_and_which(
+    autojump_clock: MockClock,
+) -> None:
+    web = Web(pinned=[BTC, ETH])
+    web.topic()
+    topic = web.topic(series=ETH)
+    topic.set_state(State.STALE)
+    await trio.sleep(20)
+    topic.set_state(State.SYNCING)  # not live either: the time goes on
+    await trio.sleep(9)
+    assert (await web.get("/ready")).status == 200
+    await trio.sleep(1)
+    answer = await web.get("/ready")
+    assert answer.status == 503
+    assert list(answer.json["series"]) == ["ETHUSDT 1m"]
+    assert "30 s" in answer.json["series"]["ETHUSDT 1m"]
+    topic.set_state(State.LIVE)
+    assert (await web.get("/ready")).status == 200
+    topic.set_state(State.STALE)
+    assert (await web.get("/ready")).status == 200, "and the 30 seconds begin anew"
+
+
+async def test_not_ready_when_stopping() -> None:
+    web = Web(pinned=[BTC])
+    web.topic()
+    web.stopping.set()
+    answer = await web.get("/ready")
+    assert (answer.status, answer.json["status"]) == (503, "stopping")
+
+
+async def test_nothing_of_it_is_kept_by_a_cache() -> None:
+    web = Web()
+    for path in ("/health", "/ready", "/symbols"):
+        assert (await web.get(path)).headers["Cache-Control"] == "no-cache"
+
+
+async def test_the_symbols_that_binance_lists_and_the_intervals() -> None:
+    answer = await Web(listed=["BTCUSDT", "ETHBTC"]).get("/symbols")
+    assert answer.status == 200
+    assert answer.json == {
+        "intervals": [str(interval) for interval in INTERVALS],
+        "symbols": [
+            {"symbol": "BTCUSDT", "status": "TRADING", "base": "BTC", "quote": "USDT"},
+            {"symbol": "ETHBTC", "status": "TRADING", "base": "ETH", "quote": "BTC"},
+        ],
+    }
+
+
+async def test_the_symbols_when_binance_cannot_be_asked() -> None:
+    answer = await Web(binance_status=500).get("/symbols")
+    assert (answer.status, answer.code) == (503, "upstream_unavailable")
+    assert int(answer.headers["Retry-After"]) >= 1

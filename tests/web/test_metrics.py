@@ -1,0 +1,89 @@
+"""``/metrics``, as Prometheus reads it."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from candlesync.core.candle import Series
+from candlesync.core.interval import Interval
+from candlesync.core.sync import State
+from tests.builders import BTC, candle, minute
+from tests.web.builders import Web, commit
+
+ETH = Series("ETHUSDT", Interval.M1)
+
+Samples = dict[tuple[str, tuple[str, ...]], float]
+
+
+async def samples(web: Web) -> Samples:
+    """Every sample by its name and the sorted values of its labels."""
+    answer = await web.get("/metrics")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    found: Samples = {}
+    for family in text_string_to_metric_families(answer.body.decode()):
+        assert family.documentation
+        assert family.type in {"gauge", "counter"}
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.values())))
+            assert key not in found, "counted twice"
+            found[key] = sample.value
+    return found
+
+
+async def test_a_server_that_follows_nothing() -> None:
+    found = await samples(Web())
+    assert found["candlesync_symbols", ()] == 0
+    assert found["candlesync_sockets", ()] == 0
+    assert {key: value for key, value in found.items() if key[0] == "candlesync_series"} == {
+        ("candlesync_series", ("live",)): 0,
+        ("candlesync_series", ("syncing",)): 0,
+        ("candlesync_series", ("stale",)): 0,
+    }
+
+
+async def test_series_commits_and_states() -> None:
+    web = Web()
+    topic = web.topic()
+    web.topic(series=ETH, state=State.STALE)
+    commit(topic, candle(minute(10)))
+    found = await samples(web)
+    assert found["candlesync_series", ("live",)] == 1
+    assert found["candlesync_series", ("stale",)] == 1
+    assert found["candlesync_commits_total", ("1m", "BTCUSDT")] == 2
+    assert found["candlesync_commits_total", ("1m", "ETHUSDT")] == 1
+    assert found["candlesync_newest_open_time_seconds", ("1m", "BTCUSDT")] == minute(10) / 1000
+
+
+async def test_a_series_without_candles_has_no_newest() -> None:
+    web = Web()
+    web.hub.open(BTC)
+    assert ("candlesync_newest_open_time_seconds", ("1m", "BTCUSDT")) not in await samples(web)
+
+
+async def test_sockets_subscribers_and_messages_do_not_go_down_with_the_sockets_that_had_them() -> None:
+    web = Web()
+    web.topic()
+    async with web.socket("/ws/candles/BTCUSDT?replay=3") as one, web.socket("/ws/candles") as many:
+        await one.take(3)
+        await many.send({"op": "subscribe", "symbol": "BTCUSDT", "replay": 2})
+        await many.take(4)
+        found = await samples(web)
+        assert found["candlesync_sockets", ()] == 2
+        assert found["candlesync_subscribers", ()] == 2
+        assert found["candlesync_messages_sent_total", ()] == 7
+    found = await samples(web)
+    assert found["candlesync_sockets", ()] == 0
+    assert found["candlesync_subscribers", ()] == 0
+    assert found["candlesync_messages_sent_total", ()] == 7
+
+
+async def test_what_was_asked_of_binance() -> None:
+    web = Web()
+    await web.get("/symbols")
+    found = await samples(web)
+    assert found["candlesync_rest_requests_total", ()] == 1
+    assert found["candlesync_rest_weight_limit", ()] > 0
+    failing = Web(binance_status=500)
+    await failing.get("/symbols")
+    assert (await samples(failing))["candlesync_rest_failures_total", ("server",)] == 1
