@@ -6,13 +6,14 @@ service runs in the lifespan: Hypercorn starts it before it serves, and ends whe
 
 from __future__ import annotations
 
-from typing import Any
-
+import click
 import structlog
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from candlesync import log
+from candlesync.config import Settings
+from candlesync.edge.collector import relax
 from candlesync.edge.server import install
 from candlesync.options import settings_from_environment
 from candlesync.service import Service
@@ -21,28 +22,41 @@ _log = structlog.get_logger(__name__)
 
 
 class Application:
-    """The ASGI application: the service's, with the service running as long as the lifespan lasts."""
+    """The ASGI application: the service's, with the service running as long as the lifespan lasts.
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        settings = service.settings
-        install(send_timeout=settings.send_timeout, grace=settings.grace, on_termination=service.stop)
+    Importing it reads no environment and opens nothing; its lifespan does.
+    """
+
+    def __init__(self) -> None:
+        self._service: Service | None = None
+        settings = Settings()
+        # Before the lifespan: Hypercorn looks for its classes when a worker starts.
+        install(send_timeout=settings.send_timeout, grace=settings.grace, on_termination=self._stop)
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """See the ASGI specification."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
+        elif self._service is None:
+            raise RuntimeError("the server does not support the ASGI lifespan, in which the service runs")
         else:
             await self._service.app(scope, receive, send)
 
     async def _live(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         await receive()
+        log.configure()
+        relax()
+        try:
+            self._service = Service(settings_from_environment())
+        except click.UsageError as error:
+            await send({"type": "lifespan.startup.failed", "message": error.format_message()})
+            return
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._service.run)
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
-                self._service.stop()
+                self._stop()
                 nursery.cancel_scope.cancel()
         except Exception as error:
             _log.error("the service failed", exc_info=error)
@@ -51,11 +65,9 @@ class Application:
             raise
         await send({"type": "lifespan.shutdown.complete"})
 
+    def _stop(self) -> None:
+        if self._service is not None:
+            self._service.stop()
 
-def __getattr__(name: str) -> Any:
-    """``app``, made when a server asks for it, so that importing this module reads no environment."""
-    if name == "app":
-        log.configure()
-        application = globals()["app"] = Application(Service(settings_from_environment()))
-        return application
-    raise AttributeError(name)
+
+app = Application()

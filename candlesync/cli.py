@@ -19,7 +19,13 @@ from candlesync.simulator.settings import SimulatorSettings
 
 _LEVELS = click.Choice(["debug", "info", "warning", "error"])
 with_log_level = click.option(
-    "--log-level", type=_LEVELS, default="info", envvar="CANDLESYNC_LOG_LEVEL", show_envvar=True, show_default=True
+    "--log-level",
+    type=_LEVELS,
+    default="info",
+    envvar="CANDLESYNC_LOG_LEVEL",
+    show_envvar=True,
+    show_default=True,
+    help="How much is said on standard error.",
 )
 
 

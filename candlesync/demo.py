@@ -7,19 +7,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, cast
 
 import msgspec
 import trio
 import trio_websocket
-from hypercorn.config import Config
-from hypercorn.trio import serve as hypercorn_serve
 
 from candlesync.config import Settings
 from candlesync.server import serve
 from candlesync.service import Service
-from candlesync.simulator.app import create_app
 from candlesync.simulator.exchange import Exchange
+from candlesync.simulator.serving import serve as serve_exchange
 from candlesync.simulator.settings import SimulatorSettings
 
 
@@ -48,7 +45,9 @@ async def run_demo(
     exchange = Exchange(simulated)
     async with trio.open_nursery() as nursery:
         await nursery.start(exchange.run)
-        host = await _listen(nursery, exchange)
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        await nursery.start(serve_exchange, exchange, listeners)
+        host = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         service = Service(make_settings(f"http://{host}", f"ws://{host}"))
         async with trio.open_nursery() as serving:
             addresses = await serving.start(partial(_serve, serving.cancel_scope, service, binds))
@@ -81,17 +80,6 @@ async def _show_candles(say: Callable[[str], None], address: str, symbol: str) -
                         f"{candle.symbol} {candle.interval}  {moment:%Y-%m-%d %H:%M}  open {candle.open}"
                         f"  high {candle.high}  low {candle.low}  close {candle.close}  volume {candle.volume}"
                     )
-
-
-async def _listen(nursery: trio.Nursery, exchange: Exchange) -> str:
-    """Serve the simulator on a free port; its HOST:PORT."""
-    config = Config()
-    config.bind = ["127.0.0.1:0"]
-    config.loglevel = "WARNING"
-    app = cast("Any", create_app(exchange))  # Hypercorn's and Quart's types of one ASGI application differ
-    # It ends by being cancelled: nobody is owed a goodbye by a simulator.
-    addresses = await nursery.start(partial(hypercorn_serve, app, config, shutdown_trigger=trio.sleep_forever))
-    return str(addresses[0]).removeprefix("http://")
 
 
 def _tell(

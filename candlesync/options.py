@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -53,6 +55,33 @@ def _binds(_context: click.Context, _parameter: click.Parameter, values: tuple[s
     return tuple(words)
 
 
+def _url(*schemes: str) -> Callable[[click.Context, click.Parameter, str], str]:
+    def check(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            # Asking for the port raises, too, when it is none.
+            is_good = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_good = False
+        if not is_good or parts.query or parts.fragment:
+            raise click.BadParameter(f"{value!r} is not {' or '.join(schemes)}, a host, and perhaps a port and a path")
+        return value
+
+    return check
+
+
+class _Seconds(click.FloatRange):
+    """A finite number of seconds: NaN is in every range, and without an end there would be none."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return number
+
+
 def _store(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     if value != "memory":
         raise click.BadParameter(f"{value!r} is not a store that this version has; it has: memory")
@@ -72,10 +101,17 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Interval to keep of each SYMBOL; give it again for more. Other series are started when asked for.",
     ),
     _option("--store", default="memory", callback=_store, metavar="memory", help="Where candles are kept."),
-    _option("--rest-url", default=_REST.base_url, metavar="URL", help="Binance REST: the part before /api/v3/klines."),
+    _option(
+        "--rest-url",
+        default=_REST.base_url,
+        callback=_url("http", "https"),
+        metavar="URL",
+        help="Binance REST: the part before /api/v3/klines.",
+    ),
     _option(
         "--stream-url",
         default=_STREAM.stream_url,
+        callback=_url("ws", "wss"),
         metavar="URL",
         help="Binance streams: the part before /ws or /stream.",
     ),
@@ -100,28 +136,28 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _option(
         "--idle",
         default=_DEFAULTS.supervisor.idle,
-        type=click.FloatRange(1.0),
+        type=_Seconds(1.0),
         metavar="SECONDS",
         help="A series that was started on demand is let go when nobody has wanted it for so long.",
     ),
     _option(
         "--outage-pause",
         default=_DEFAULTS.rules.outage_pause,
-        type=click.FloatRange(0.0),
+        type=_Seconds(0.0),
         metavar="SECONDS",
         help="A minute that REST does not show is asked for again after so long before it counts as an outage.",
     ),
     _option(
         "--silence",
         default=_DEFAULTS.inspection.silence,
-        type=click.FloatRange(1.0),
+        type=_Seconds(1.0),
         metavar="SECONDS",
         help="A stream that shows nothing for so long is compared with REST, to see whether it is dead.",
     ),
     _option(
         "--grace",
         default=_DEFAULTS.grace,
-        type=click.FloatRange(1.0),
+        type=_Seconds(1.0),
         metavar="SECONDS",
         help="From SIGTERM or Ctrl-C to the end at most, whatever clients do.",
     ),

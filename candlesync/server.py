@@ -12,6 +12,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 
+from candlesync.edge.collector import relax
 from candlesync.edge.server import install
 from candlesync.service import Service
 
@@ -45,6 +46,7 @@ async def serve(
 
     Raises `OSError` when an address cannot be had, and in a group what no part of the service could deal with.
     """
+    relax()
     grace = service.settings.grace
     install(send_timeout=service.settings.send_timeout, grace=grace, on_termination=service.stop)
     config = hypercorn_config(binds, grace)
@@ -55,7 +57,11 @@ async def serve(
         app = cast("Any", service.app)  # Hypercorn's and Quart's types of one ASGI application differ
         with trio.CancelScope() as serving:
             async with trio.open_nursery() as sockets:
-                addresses = await sockets.start(partial(hypercorn_serve, app, config, shutdown_trigger=signalled.wait))
+                run = partial(hypercorn_serve, app, config, shutdown_trigger=signalled.wait)
+                try:
+                    addresses = await sockets.start(run)
+                except* OSError as group:
+                    raise OSError(f"cannot listen on {', '.join(binds)}: {_first(group)}") from group
                 _log.info("serving", addresses=addresses)
                 task_status.started(addresses)
                 await signalled.wait()
@@ -69,3 +75,9 @@ async def _watch_signals(signalled: trio.Event, *, task_status: trio.TaskStatus[
         task_status.started()
         async for _ in signals:
             signalled.set()
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -42,12 +42,17 @@ class SupervisorSettings(msgspec.Struct, frozen=True):
 class _Followed:
     """A symbol that is followed, whether its task runs or waits to be started again."""
 
-    def __init__(self, symbol: str) -> None:
+    def __init__(self, symbol: str, predecessor: trio.Event | None) -> None:
         self.symbol = symbol
+        self.predecessor = predecessor
+        """Set when who followed the symbol before has ended: a symbol has one feed."""
+        self.ended = trio.Event()
         self.intervals: set[Interval] = set()
         self.scope = trio.CancelScope()
         self.task: SymbolTask | None = None
-        self.restarts = 0
+        self.deaths = 0
+        self.unknown = ""
+        """Why Binance says that there is no such symbol; empty when it does not."""
 
 
 class Supervisor:
@@ -68,6 +73,10 @@ class Supervisor:
         self._new_task = new_task
         self._settings = settings
         self._followed: dict[str, _Followed] = {}
+        self._ending: dict[str, trio.Event] = {}
+        """Of the symbols that are let go, but whose tasks have not ended yet."""
+        self.restarts = 0
+        """How often a symbol's task has died."""
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -92,15 +101,13 @@ class Supervisor:
         if not topic.is_begun:
             with trio.move_on_after(self._settings.start_timeout):
                 await topic.begun()
+        followed = self._followed.get(series.symbol)
+        if not topic.is_begun and followed is not None and followed.unknown:
+            raise UnknownSymbol(followed.unknown)
         if not topic.is_begun:
             reason = topic.failure or "the first candles have not come yet"
             raise UpstreamUnavailable(f"{series} cannot be served yet: {reason}", retry_after=5.0)
         return topic
-
-    @property
-    def restarts(self) -> int:
-        """How often a symbol's task that is still followed has died."""
-        return sum(followed.restarts for followed in self._followed.values())
 
     @property
     def tasks(self) -> list[SymbolTask]:
@@ -133,7 +140,8 @@ class Supervisor:
         if followed is None:
             if len(self._followed) >= self._settings.max_symbols and series not in self._pinned:
                 raise TooMany(f"this server follows at most {self._settings.max_symbols} symbols at once")
-            followed = self._followed[series.symbol] = _Followed(series.symbol)
+            predecessor = self._ending.get(series.symbol)
+            followed = self._followed[series.symbol] = _Followed(series.symbol, predecessor)
             self._nursery.start_soon(self._keep, followed)
         followed.intervals.add(series.interval)
         if followed.task is not None:
@@ -142,29 +150,41 @@ class Supervisor:
 
     async def _keep(self, followed: _Followed) -> None:
         """Run a symbol's task, and again when it has died, until nobody wants the symbol."""
+        if followed.predecessor is not None:
+            await followed.predecessor.wait()
+        try:
+            with followed.scope:
+                await self._run_again_and_again(followed)
+        finally:
+            followed.ended.set()
+            if self._ending.get(followed.symbol) is followed.ended:
+                del self._ending[followed.symbol]
+
+    async def _run_again_and_again(self, followed: _Followed) -> None:
         pause = self._settings.restart_first
-        with followed.scope:
-            while True:
-                started = trio.current_time()
-                followed.task = self._new_task(followed.symbol, followed.intervals)
-                try:
-                    await followed.task.run()
-                except Exception as error:  # noqa: BLE001 - reported, and started again
-                    # The one place where a symbol's errors end: invariant 10, restarted visibly. Cancellation, also in
-                    # a group with errors, is no `Exception` and goes on its way.
-                    self._report(followed, error)
-                finally:
-                    followed.task = None
-                if trio.current_time() - started > self._settings.restart_cap:
-                    pause = self._settings.restart_first
-                await trio.sleep(pause)
-                pause = min(pause * 2, self._settings.restart_cap)
+        while True:
+            started = trio.current_time()
+            followed.task = self._new_task(followed.symbol, followed.intervals)
+            try:
+                await followed.task.run()
+            except Exception as error:  # noqa: BLE001 - reported, and started again
+                # The one place where a symbol's errors end: invariant 10, restarted visibly. Cancellation, also in
+                # a group with errors, is no `Exception` and goes on its way.
+                self._report(followed, error)
+            finally:
+                followed.task = None
+            if trio.current_time() - started > self._settings.restart_cap:
+                pause = self._settings.restart_first
+            await trio.sleep(pause)
+            pause = min(pause * 2, self._settings.restart_cap)
 
     def _report(self, followed: _Followed, error: Exception) -> None:
-        followed.restarts += 1
+        followed.deaths += 1
+        self.restarts += 1
         unknown = _find_unknown(error)
+        followed.unknown = "" if unknown is None else str(unknown)
         if unknown is None:
-            _log.error("symbol task died", symbol=followed.symbol, restarts=followed.restarts, exc_info=error)
+            _log.error("symbol task died", symbol=followed.symbol, deaths=followed.deaths, exc_info=error)
         else:
             _log.error("unknown symbol", symbol=followed.symbol, reason=str(unknown))
         for interval in sorted(followed.intervals, key=str):
@@ -180,16 +200,21 @@ class Supervisor:
         followed.intervals.discard(interval)
         if not followed.intervals:
             del self._followed[followed.symbol]
+            self._ending[followed.symbol] = followed.ended
             followed.scope.cancel()
 
     async def _stop_idle(self) -> None:
         """Let go of what nobody has wanted for a while."""
+        # Not before the start timeout: until then somebody may be waiting for the first candles.
+        idle = max(self._settings.idle, self._settings.start_timeout)
         while True:
-            await trio.sleep(min(self._settings.idle / 4, 60.0))
+            await trio.sleep(min(idle / 4, 60.0))
             for topic in self._hub:
                 idle_since = topic.idle_since
-                is_idle = idle_since is not None and trio.current_time() - idle_since > self._settings.idle
-                if is_idle and topic.series not in self._pinned:
+                is_idle = idle_since is not None and trio.current_time() - idle_since > idle
+                # Each turn waits, and meanwhile the next topic may have been let go, and its series started anew.
+                is_current = self._hub.get(topic.series) is topic
+                if is_idle and is_current and topic.series not in self._pinned:
                     await self._stop(topic.series)
 
     async def _stop(self, series: Series) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import structlog
 import trio
 
@@ -9,6 +11,7 @@ from candlesync.binance.pool import FeedPool, SymbolFeed
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
 from candlesync.core.sync import Rules
+from candlesync.errors import Fenced
 from candlesync.hub import Hub
 from candlesync.inspection import InspectionSettings, watch_fills, watch_silence
 from candlesync.store.base import Store
@@ -49,6 +52,8 @@ class SymbolTask:
         self._nursery: trio.Nursery | None = None
         self._feed: SymbolFeed | None = None
         self._token = 0
+        self._letting_go = trio.Lock()
+        """Held while the store forgets a series: nobody reads it then, to follow it again."""
 
     async def run(self) -> None:
         """Follow the symbol until cancelled.
@@ -57,10 +62,14 @@ class SymbolTask:
         """
         self._token = await self._store.claim(self.symbol)
         # The nursery inside the feed's block: the consumers are cancelled before what they consume from.
-        async with self._feeds.subscription(self.symbol, self) as self._feed, trio.open_nursery() as self._nursery:
-            for interval in sorted(self._intervals, key=str):
-                self._nursery.start_soon(self._follow, interval)
-            await trio.sleep_forever()
+        async with self._feeds.subscription(self.symbol, self) as self._feed:
+            try:
+                async with trio.open_nursery() as self._nursery:
+                    for interval in sorted(self._intervals, key=str):
+                        self._nursery.start_soon(self._follow, interval)
+                    await trio.sleep_forever()
+            finally:
+                self._nursery = None  # closed to new arrivals, while the feed still ends
 
     def add(self, interval: Interval) -> None:
         """Follow one more interval."""
@@ -77,7 +86,9 @@ class SymbolTask:
                 self._feed.drop(interval)
         series = Series(self.symbol, interval)
         self._hub.close(series)
-        await self._store.forget(series, token=self._token)
+        async with self._letting_go:
+            with suppress(Fenced):  # then the symbol has another owner, who may keep it
+                await self._store.forget(series, token=self._token)
 
     @property
     def synchronizers(self) -> dict[Interval, Synchronizer]:
@@ -106,6 +117,8 @@ class SymbolTask:
             synchronizer.lost()
 
     async def _follow(self, interval: Interval) -> None:
+        async with self._letting_go:
+            pass  # or what is read of the series now might be gone before it is changed
         feed = self._feed
         if feed is None or interval not in self._intervals or interval in self._synchronizers:
             return

@@ -2,86 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 
 import pytest
 import trio
-import trio.testing
 from trio.testing import MockClock
 
 from candlesync.core.candle import Candle
-from candlesync.core.replica import Commit, Entry, Snapshot
-from candlesync.core.sync import Rules, State
+from candlesync.core.replica import Commit
+from candlesync.core.sync import State
 from candlesync.errors import Fenced, UnknownSymbol, UpstreamUnavailable
-from candlesync.hub import Outbox, Topic
-from candlesync.synchronizer import Synchronizer
-from tests.builders import BTC, candle, candles_of, flat, forming, minute, minutes
-from tests.upstream import TroubledStore, Upstream
-
-RULES = Rules(history=20)
-
-
-class WatchedTopic(Topic):
-    """A topic that remembers what was published and which states were told."""
-
-    def __init__(self) -> None:
-        super().__init__(BTC, RULES.history)
-        self.published_commits: list[Commit] = []
-        self.states: list[State] = []
-
-    def publish(self, commit: Commit) -> list[Entry]:
-        entries = super().publish(commit)
-        self.published_commits.append(commit)
-        return entries
-
-    def set_state(self, state: State) -> None:
-        super().set_state(state)
-        if not self.states or state is not self.states[-1]:
-            self.states.append(state)
-
-
-class World:
-    """A store, an upstream and a topic; a synchronizer runs over them until `running` is left."""
-
-    def __init__(self, candles: Sequence[Candle], *, checkpoints: int = 1) -> None:
-        self.upstream = Upstream(candles, checkpoints=checkpoints)
-        self.store = TroubledStore(RULES.history, checkpoints=checkpoints)
-        self.topic = WatchedTopic()
-        self.token = 0
-        self.synchronizer: Synchronizer
-
-    async def make(self) -> Synchronizer:
-        """Take the symbol over."""
-        self.token = await self.store.claim("BTCUSDT")
-        self.synchronizer = Synchronizer(self.topic, self.store, self.upstream, RULES, token=self.token)
-        return self.synchronizer
-
-    @asynccontextmanager
-    async def running(self, *, connected: bool = True) -> AsyncIterator[Synchronizer]:
-        synchronizer = await self.make()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(synchronizer.run)
-            if connected:
-                synchronizer.connected()
-                await trio.sleep(0.1)
-            yield synchronizer
-            nursery.cancel_scope.cancel()
-
-    async def stored(self) -> Snapshot:
-        snapshot = await self.store.read(BTC)
-        assert snapshot is not None
-        return snapshot
-
-    @property
-    def candles(self) -> list[Candle]:
-        """What clients see."""
-        return candles_of(self.topic.replica)
-
-    async def check_store_and_topic_agree(self) -> None:
-        assert await self.stored() == self.topic.replica.snapshot()
-
+from candlesync.hub import Outbox
+from tests.builders import BTC, candle, flat, forming, minute, minutes
+from tests.upstream import RULES, WatchedTopic, World
 
 # --- cancelled at every await
 
@@ -99,10 +33,6 @@ class CancelAtStep(trio.abc.Instrument):
             self._left -= 1
             if self._left == 0:
                 self._scope.cancel()
-
-    @property
-    def was_reached(self) -> bool:
-        return self._left <= 0
 
 
 TRUTH = [*minutes(0, 7), *minutes(10, 12)]
@@ -221,3 +151,283 @@ async def test_cancelled_at_any_await_while_an_outcome_is_unknown_a_restart_sett
 
     await cancel_at_each_await(check, hang_after=2)
     assert unpublished > 0, "it was cancelled there too"
+
+
+# --- commits whose outcome is not known
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_a_commit_that_timed_out_is_settled_by_reading(autojump_clock: MockClock, happened: bool) -> None:
+    world = World(minutes(0, 3))
+    hanging = world.store.hang_after if happened else world.store.hang_before
+    async with world.running() as synchronizer:
+        hanging.add(2)
+        synchronizer.frame(candle(minute(3)))
+        await trio.sleep(4.9)
+        assert world.topic.replica.revision == 1, "nothing is published whose commit is not known to stand"
+        await trio.sleep(5)
+        assert world.candles[-1] == candle(minute(3))
+        assert world.topic.state is State.LIVE
+        await world.check_store_and_topic_agree()
+        assert [made.revision for made in world.store.commits] == [1, 2], "it was made once"
+
+
+async def test_frames_go_on_while_a_commit_hangs(autojump_clock: MockClock) -> None:
+    """Invariant 8: and what they show is there as soon as it ends."""
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer:
+        world.store.hang_before.add(2)
+        for closed in minutes(3, 7):
+            synchronizer.frame(closed)
+            synchronizer.frame(forming(minute(8)))
+            await trio.sleep(0.5)
+        assert world.topic.replica.revision == 1
+        world.upstream.candles = minutes(0, 4)
+        await trio.sleep(10)
+        assert world.candles[3:] == [*minutes(3, 7), forming(minute(8))]
+
+
+async def test_another_writer_is_noticed_and_what_it_wrote_is_published(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer:
+        outbox = Outbox()
+        subscriber = world.topic.subscribe(outbox)
+        foreign = Commit(world.topic.replica.life, 2, (candle(minute(3), "3.00"), candle(minute(4), "4.00")))
+        await world.store.commit(BTC, foreign, token=world.token)
+        world.upstream.candles = [*minutes(0, 2), *foreign.candles, *minutes(5, 6)]
+        synchronizer.frame(candle(minute(3)))
+        synchronizer.frame(forming(minute(4)))
+        await trio.sleep(1)
+        assert await outbox.take() == [subscriber]
+        assert [made.close for made in world.candles[3:]] == ["3.00", "4.00", "37005.00000000", "37006.00000000"]
+        assert world.topic.state is State.LIVE
+        await world.check_store_and_topic_agree()
+    assert State.SYNCING in world.topic.states[-4:]
+
+
+async def test_whoever_is_fenced_off_stops_and_publishes_nothing(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    with pytest.RaisesGroup(Fenced):
+        async with world.running() as synchronizer:
+            published = list(world.topic.published_commits)
+            await world.store.claim("BTCUSDT")
+            synchronizer.frame(candle(minute(3)))
+            await trio.sleep(1)
+    assert world.topic.published_commits == published == world.store.commits
+    assert world.topic.state is State.STALE
+
+
+async def test_a_store_that_cannot_be_read_ends_the_task(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    world.store.unreadable = True
+    await world.make()
+    started = trio.current_time()
+    with pytest.raises(trio.TooSlowError):
+        await world.synchronizer.run()
+    assert trio.current_time() - started == pytest.approx(5.0)
+    assert world.topic.state is State.STALE
+
+
+async def test_a_restarted_task_shows_what_the_store_holds_before_rest_answers(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    async with world.running():
+        pass
+    world.topic = WatchedTopic()
+    world.upstream.failure = UpstreamUnavailable("down")
+    async with world.running():
+        assert [made.open_time for made in world.candles] == [minute(number) for number in range(4)]
+        assert world.topic.state is State.SYNCING
+        assert world.topic.published_commits == []
+
+
+# --- REST
+
+
+async def test_while_rest_is_down_it_is_asked_with_growing_pauses_and_the_reason_is_told(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(minutes(0, 3))
+    world.upstream.failure = UpstreamUnavailable("no route to host")
+    async with world.running():
+        await trio.sleep(40)
+        pauses = [after - before for before, after in pairwise(world.upstream.asked_at)]
+        assert pauses == pytest.approx([0.5, 1.0, 2.0, 4.0, 8.0, 15.0])
+        assert world.topic.failure == "no route to host"
+        world.upstream.failure = None
+        await trio.sleep(20)
+        assert world.topic.failure == ""
+        assert world.topic.state is State.LIVE
+
+
+async def test_rest_that_says_how_long_to_wait_is_not_asked_before(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    world.upstream.failure = UpstreamUnavailable("banned", retry_after=120.0)
+    async with world.running():
+        await trio.sleep(150)
+        first, second = world.upstream.asked_at
+        assert second - first == pytest.approx(120.0)
+
+
+async def test_rest_that_hangs_is_given_its_patience_and_asked_again(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    world.upstream.delay = 1_000.0
+    async with world.running():
+        await trio.sleep(12)
+        first, second = world.upstream.asked_at
+        assert second - first == pytest.approx(10.5), "the patience of 10 s, and a pause"
+        world.upstream.delay = 0.0
+        await trio.sleep(30)
+        assert world.topic.state is State.LIVE
+
+
+async def test_no_candles_yet_is_said_as_it_is(autojump_clock: MockClock) -> None:
+    world = World([])
+    async with world.running():
+        await trio.sleep(5)
+        assert world.topic.failure == "Binance shows no candles of it yet"
+        assert not world.topic.is_begun
+
+
+async def test_an_unknown_symbol_ends_the_task(autojump_clock: MockClock) -> None:
+    world = World([])
+    world.upstream.failure = UnknownSymbol("BTCUSDT")
+    await world.make()
+    with pytest.raises(UnknownSymbol):
+        await world.synchronizer.run()
+
+
+async def test_frames_that_arrive_during_a_backfill_are_put_behind_it(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer:
+        world.upstream.candles = minutes(0, 6)
+        world.upstream.delay = 3.0
+        synchronizer.frame(forming(minute(6)))
+        await trio.sleep(1)
+        synchronizer.frame(forming(minute(6), trades=50))
+        synchronizer.frame(candle(minute(6), trades=60))
+        synchronizer.frame(forming(minute(7), trades=1))
+        synchronizer.frame(forming(minute(7), trades=2))
+        assert world.topic.replica.revision == 1
+        await trio.sleep(3)
+        assert world.candles[3:] == [*minutes(3, 5), candle(minute(6), trades=60), forming(minute(7), trades=2)]
+        assert world.topic.replica.revision == 2, "one commit"
+        assert len(world.upstream.asked_at) == 2
+
+
+# --- waits
+
+
+async def test_a_wait_that_an_event_cuts_short_goes_on_where_it_was(autojump_clock: MockClock) -> None:
+    """A frame every second does not put off the second look at an outage, nor bring it forward."""
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer:
+        synchronizer.frame(candle(minute(3)))
+        await trio.sleep(0.1)
+        world.upstream.candles = [*minutes(0, 3), candle(minute(6))]
+        asked = len(world.upstream.asked_at)
+        for trades in range(11, 24):
+            synchronizer.frame(forming(minute(6), trades=trades))
+            await trio.sleep(0.7)
+        first, second = world.upstream.asked_at[asked:]
+        assert second - first == pytest.approx(RULES.outage_pause)
+        assert [made.filled for made in world.candles[-3:]] == [True, True, False]
+        assert world.candles[-1].trades == 23
+
+
+async def test_a_reconnect_asks_at_once(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer:
+        world.upstream.failure = UpstreamUnavailable("banned", retry_after=1_000.0)
+        synchronizer.connected()
+        await trio.sleep(1)
+        world.upstream.failure = None
+        synchronizer.lost()
+        synchronizer.connected()
+        await trio.sleep(0.1)
+        assert world.topic.state is State.LIVE
+
+
+# --- states
+
+
+async def test_subscribers_are_told_each_state(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    outbox = Outbox()
+    subscriber = world.topic.subscribe(outbox)
+    told = []
+
+    async def listen() -> None:
+        while True:
+            if subscriber in await outbox.take():
+                told.append(world.topic.state)
+
+    async with world.running(connected=False) as synchronizer, trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        await trio.sleep(1)
+        synchronizer.connected()
+        await trio.sleep(1)
+        synchronizer.frame(forming(minute(5)))
+        world.upstream.candles = minutes(0, 4)
+        await trio.sleep(1)
+        world.upstream.candles = minutes(0, 5)
+        await trio.sleep(5)
+        synchronizer.lost()
+        await trio.sleep(1)
+        synchronizer.connected()
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    changes = [state for before, state in pairwise([None, *told]) if state is not before]
+    assert changes == [
+        State.STALE,
+        State.SYNCING,
+        State.LIVE,
+        State.SYNCING,
+        State.LIVE,
+        State.STALE,
+        State.SYNCING,
+        State.LIVE,
+    ]
+    assert world.topic.states[-1] is State.STALE, "nobody keeps it any more"
+
+
+async def test_it_is_live_only_when_what_it_waited_for_stands_in_the_store(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer:
+        synchronizer.lost()
+        world.upstream.candles = minutes(0, 5)
+        world.store.delay = 2.0
+        synchronizer.connected()
+        await trio.sleep(1)
+        assert (world.topic.state, world.topic.replica.revision) == (State.SYNCING, 1)
+        await trio.sleep(2)
+        assert (world.topic.state, world.topic.replica.revision) == (State.LIVE, 2)
+
+
+# --- inspection
+
+
+async def test_live_candles_go_on_while_rest_is_asked_about_them(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer, trio.open_nursery() as nursery:
+        synchronizer.frame(candle(minute(3)))
+        await trio.sleep(0.1)
+        world.upstream.candles = [*minutes(0, 2), candle(minute(3), "1.00"), candle(minute(4))]
+        world.upstream.delay = 5.0
+        nursery.start_soon(synchronizer.inspect, minute(2))
+        await trio.sleep(1)
+        synchronizer.frame(forming(minute(4), trades=99))
+        await trio.sleep(0.1)
+        assert world.candles[-2:] == [candle(minute(3)), forming(minute(4), trades=99)]
+        await trio.sleep(5)
+        assert world.candles[-2:] == [candle(minute(3), "1.00"), forming(minute(4), trades=99)]
+        assert world.topic.state is State.LIVE
+
+
+async def test_an_inspection_that_fails_says_so_and_changes_nothing(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer:
+        world.upstream.failure = UpstreamUnavailable("down")
+        with pytest.raises(UpstreamUnavailable, match="down"):
+            await synchronizer.inspect(minute(0))
+        assert world.topic.state is State.LIVE
+        assert world.topic.failure == ""

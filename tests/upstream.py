@@ -1,16 +1,20 @@
-"""A small REST and a store with faults, for what runs on trio between them."""
+"""A small REST and a store with faults, and a synchronizer that runs between them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import trio
 
 from candlesync.core.candle import Candle, Series
-from candlesync.core.replica import Commit, Snapshot
+from candlesync.core.replica import Commit, Entry, Snapshot
+from candlesync.core.sync import Rules, State
 from candlesync.errors import UpstreamUnavailable
+from candlesync.hub import Topic
 from candlesync.store.memory import MemoryStore
-from tests.builders import answer
+from candlesync.synchronizer import Synchronizer
+from tests.builders import BTC, answer, candles_of
 
 
 class Upstream:
@@ -97,3 +101,66 @@ class TroubledStore(MemoryStore):
     async def _travel(self) -> None:
         for _ in range(self._checkpoints):
             await trio.lowlevel.checkpoint()
+
+
+RULES = Rules(history=20)
+
+
+class WatchedTopic(Topic):
+    """A topic that remembers what was published and which states were told."""
+
+    def __init__(self) -> None:
+        super().__init__(BTC, RULES.history)
+        self.published_commits: list[Commit] = []
+        self.states: list[State] = []
+
+    def publish(self, commit: Commit) -> list[Entry]:
+        entries = super().publish(commit)
+        self.published_commits.append(commit)
+        return entries
+
+    def set_state(self, state: State) -> None:
+        super().set_state(state)
+        if not self.states or state is not self.states[-1]:
+            self.states.append(state)
+
+
+class World:
+    """A store, an upstream and a topic; a synchronizer runs over them until `running` is left."""
+
+    def __init__(self, candles: Sequence[Candle], *, checkpoints: int = 1) -> None:
+        self.upstream = Upstream(candles, checkpoints=checkpoints)
+        self.store = TroubledStore(RULES.history, checkpoints=checkpoints)
+        self.topic = WatchedTopic()
+        self.token = 0
+        self.synchronizer: Synchronizer
+
+    async def make(self) -> Synchronizer:
+        """Take the symbol over."""
+        self.token = await self.store.claim("BTCUSDT")
+        self.synchronizer = Synchronizer(self.topic, self.store, self.upstream, RULES, token=self.token)
+        return self.synchronizer
+
+    @asynccontextmanager
+    async def running(self, *, connected: bool = True) -> AsyncIterator[Synchronizer]:
+        synchronizer = await self.make()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(synchronizer.run)
+            if connected:
+                synchronizer.connected()
+                await trio.sleep(0.1)
+            yield synchronizer
+            nursery.cancel_scope.cancel()
+
+    async def stored(self) -> Snapshot:
+        snapshot = await self.store.read(BTC)
+        assert snapshot is not None
+        return snapshot
+
+    @property
+    def candles(self) -> list[Candle]:
+        """What clients see."""
+        return candles_of(self.topic.replica)
+
+    async def check_store_and_topic_agree(self) -> None:
+        assert await self.stored() == self.topic.replica.snapshot()

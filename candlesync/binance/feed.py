@@ -173,11 +173,10 @@ class Feed:
                 await self._pace.turn()
             self._turn_taken = False
             if self._roster.wanted:
-                session = await self._attempt()
-                await trio.sleep(self._pause_after(session))
+                await trio.sleep(await self._attempt())
 
-    async def _attempt(self) -> _Session:
-        """Connect, and stay connected until it ends."""
+    async def _attempt(self) -> float:
+        """Connect, and stay connected until it ends. The answer is how many seconds to wait before the next."""
         settings = self._settings
         series = self._roster.connect(None if self._whole_url else settings.url_streams)
         session = self._session = _Session(trio.current_time() + settings.connect_timeout)
@@ -201,13 +200,12 @@ class Feed:
             reason = session.failure.reason if session.failure else "stopped"
             for one in self._roster.disconnect():
                 self._sink.stream_lost(one, reason)
-        if session.failure is None:
-            session.failure = Failure(f"not connected within {settings.connect_timeout:g} s")
-        return session
+        # The scope ends by itself only at its deadline.
+        failure = session.failure or Failure(f"not connected within {settings.connect_timeout:g} s")
+        return self._pause_after(session, failure)
 
-    def _pause_after(self, session: _Session) -> float:
+    def _pause_after(self, session: _Session, failure: Failure) -> float:
         """Count and log how a connection ended; the seconds to wait before the next."""
-        failure = session.failure or Failure("ended")
         if failure.status in (418, 429):
             held = self._settings.limited_pause if failure.retry_after is None else failure.retry_after
             self._pace.hold(held)

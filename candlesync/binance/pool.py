@@ -90,7 +90,7 @@ class FeedPool:
 
     @asynccontextmanager
     async def subscription(self, symbol: str, sink: Sink) -> AsyncIterator[SymbolFeed]:
-        """The symbol's feed, as long as the block lasts. The sink is called from the task that is in the block.
+        """The symbol's feed, of use as long as the block lasts. The sink is called from a task inside the block.
 
         What the sink raises, the block raises (in a group), and nobody else. Raises `ValueError` when the symbol has
         a subscription already, `RuntimeError` when the feed is to be shared and `run` is not running.
@@ -293,7 +293,7 @@ class _Mailbox:
             case _Connected(series):
                 self._live.add(series)
                 self._sink.stream_connected(series)
-            case _Frame(series, candle) if series in self._live:
+            case _Frame(series, candle):
                 self._sink.stream_frame(series, candle)
             case _Lost(series, reason) if series in self._live:
                 self._live.remove(series)

@@ -297,9 +297,6 @@ class _Transport(trio.abc.Stream):
 
     async def aclose(self) -> None:
         await self.below.aclose()
-        # Before the handshake is over, only trio-websocket's reader comes here: when the answer is not a handshake.
-        if not self.opened:
-            raise trio_websocket.HandshakeError("the answer is no WebSocket handshake")
 
 
 def _broken_handshake(error: trio.BrokenResourceError) -> trio_websocket.HandshakeError:
@@ -324,10 +321,10 @@ TRANSPORT_ENDS: Final = (OSError, trio.BrokenResourceError)
 ENDS: Final = (
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,
-    # trio-websocket's reader dies of these when a server breaks the protocol: an answer that is not HTTP, a ping in
-    # the same packet as a close (both tried). They are the other side's doing.
-    wsproto.utilities.ProtocolError,
+    # trio-websocket's reader dies of these when the answer is no handshake, and of a ping in the middle of a close
+    # handshake, if a `Connect` makes one (both tried).
     h11.ProtocolError,
+    wsproto.utilities.ProtocolError,
     *TRANSPORT_ENDS,
 )
 """What the end of a connection, or a failure to open one, raises."""

@@ -71,14 +71,14 @@ def refill(replica: Replica, changes: dict[int, Candle], *, begins: bool) -> Non
 
 
 def _is_disjoint(replica: Replica, rows: Sequence[Candle]) -> bool:
-    """Whether the answer does not reach back to the tail, and ends more than a whole history after it."""
+    """Whether the answer does not reach back to the tail, and ends a whole history or more after it."""
     tail = replica.tail
     interval = replica.series.interval
     if tail is None or rows[0].open_time <= (interval.next(tail.open_time) if tail.closed else tail.open_time):
         return False
     # What lies between them was not asked for: it is no outage, and must not be filled.
-    gap = gap_between(interval, tail.open_time, rows[-1].open_time)
-    return gap is not None and gap.count(interval) >= replica.history
+    steps = interval.steps(tail.open_time, rows[-1].open_time)
+    return steps is not None and steps >= replica.history
 
 
 class _Reading:

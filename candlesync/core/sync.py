@@ -300,13 +300,16 @@ class Sync:
         self._wait = Wait(self._rules.outage_pause, outage=True)
 
     def _covers_tail(self, rows: Sequence[Candle], found: Absorbed) -> bool:
-        """Whether an answer has shown the tail: as final, or as forming and no older than it is known."""
+        """Whether an answer has shown the tail: as final, or as the newest and with all the trades that it is known by.
+
+        With fewer, REST is behind, and may be behind by more than this candle.
+        """
         tail = self._replica.tail
         if tail is None or found.begins:
             return found.begins
         if not rows or rows[-1].open_time < tail.open_time:
             return False
-        return tail.closed or rows[-1].open_time > tail.open_time or rows[-1].trades >= tail.trades
+        return rows[-1].open_time > tail.open_time or rows[-1].trades >= tail.trades
 
     def _later_row_wait(self) -> float:
         wait = min(self._rules.later_row_cap, self._rules.later_row_first * 2.0 ** min(self._waits, 16))

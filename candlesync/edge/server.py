@@ -7,6 +7,8 @@ What Hypercorn 0.18 does, and what is done about it here (all tried, see ``tests
 - It tells a handler that its client has left by a message in a bounded queue, which a handler that waits for a send
   never reads, and tells nothing after a handshake that it refused itself. Here the handlers of a connection that has
   ended are cancelled.
+- It tells the handler of an answer with ``Connection: close`` that the client has left before it closes, and Quart
+  cancels the handler, which was about to close. Here closing is not cancelled.
 - It lets an error of one connection end the server with all of its connections; two packets of a client can do that.
   Here such an error ends its own connection.
 
@@ -17,19 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import hypercorn.protocol.h11
 import hypercorn.protocol.ws_stream
 import hypercorn.trio.run
 import structlog
 import trio
-from hypercorn.events import Event, RawData
-from hypercorn.protocol.events import Data
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Data, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
+from wsproto.connection import ConnectionState
 from wsproto.extensions import Extension
 from wsproto.handshake import server_extensions_handshake
 
@@ -46,16 +49,30 @@ class BoundedServer(TCPServer):
     however slowly, is done with it long before."""
     _sends: ClassVar[set[trio.CancelScope]] = set()
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._scope = trio.CancelScope()
+        """Around all that is done for the client. Hypercorn's own nursery cannot be cancelled: what it should catch
+        then would go on to the server."""
+
     async def run(self) -> None:
         """Serve the connection, as Hypercorn does; an error of it ends here, and nobody else's connection."""
         try:
-            await super().run()
+            with self._scope:
+                await super().run()
         except Exception as error:  # noqa: BLE001 - it would end the server
-            await trio.aclose_forcefully(self.stream)
             _log.warning("connection failed", error=_first(error))
+        finally:
+            await trio.aclose_forcefully(self.stream)
 
     async def protocol_send(self, event: Event) -> None:
         """Send, as Hypercorn does, but give up at the deadline and cut the connection."""
+        if isinstance(event, Closed):
+            # Shielded: the handler that closes is told of the end before it, and would leave the connection open.
+            with trio.CancelScope(shield=True):
+                await self._close()
+            self._scope.cancel()
+            return
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             return
@@ -72,7 +89,7 @@ class BoundedServer(TCPServer):
                     self._sends.discard(scope)
             if scope.cancelled_caught or is_gone:
                 await trio.aclose_forcefully(self.stream)
-                self._cancel_handlers()
+                self._scope.cancel()
 
     async def _read_data(self) -> None:
         while True:
@@ -84,13 +101,7 @@ class BoundedServer(TCPServer):
             await self.protocol.handle(RawData(bytes(data)))
             if not data:
                 break
-        self._cancel_handlers()
-
-    def _cancel_handlers(self) -> None:
-        """The client has gone: end what is done for it. An ASGI handler cannot be reached in another way."""
-        nursery: trio.Nursery | None = self._task_group._nursery
-        if nursery is not None:
-            nursery.cancel_scope.cancel()
+        self._scope.cancel()
 
     @classmethod
     def hurry(cls, seconds: float) -> None:
@@ -103,7 +114,8 @@ class BoundedServer(TCPServer):
 class StrictStream(WSStream):
     """A WebSocket whose client has to wait for the answer to its handshake, as RFC 6455 says (section 4.1).
 
-    Hypercorn answers early data with a 400 while the application may be accepting, and their bytes mix.
+    Hypercorn answers early data with a 400 while the application may be accepting, and their bytes mix. And a client
+    that broke a rule has the connection closed.
     """
 
     async def handle(self, event: StreamEvent) -> None:
@@ -111,6 +123,9 @@ class StrictStream(WSStream):
         if isinstance(event, Data) and not self.closed and not self.handshake.accepted:
             raise ConnectionAbortedError("data came before the handshake was answered")
         await super().handle(event)
+        if self.state is ASGIWebsocketState.CONNECTED and self.connection.state is ConnectionState.LOCAL_CLOSING:
+            # Hypercorn itself has closed (1009, a message too long), without a word to the application.
+            await self.send(StreamClosed(stream_id=self.stream_id))
 
 
 def extensions_or_none(offered: str | Sequence[str], known: Sequence[Extension]) -> bytes | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 import quart.wrappers
-import trio
 from quart import Response, request, websocket
 from quart_trio import QuartTrio
 
@@ -73,7 +72,7 @@ class _HypercornTransport:
             raise ClientGone from None
 
     async def ping(self) -> None:
-        await trio.sleep_forever()
+        pass
 
     async def close(self, code: int, reason: str) -> None:
         await websocket.close(code, reason)

@@ -141,11 +141,6 @@ class Exchange:
         finally:
             del self._sessions[session]
 
-    def abort_connections(self) -> None:
-        """Break all stream connections: a process that ends does not wait for its clients."""
-        for session in list(self._sessions):
-            session.abort()
-
     def state(self) -> dict[str, Any]:
         """Counters and the present, in the form of JSON."""
         open_by_symbol = Counter(symbol for session in self._sessions for symbol in session.symbols)

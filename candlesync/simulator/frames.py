@@ -66,14 +66,23 @@ class _KlineEvent(msgspec.Struct, rename={"event": "e", "event_time": "E", "symb
 class Frame:
     """One event of one stream, encoded once for all clients that get it."""
 
-    def __init__(self, stream: str, raw: str, *, symbol: str = "", interval: Interval | None = None) -> None:
+    def __init__(
+        self,
+        stream: str,
+        raw: str,
+        *,
+        symbol: str = "",
+        interval: Interval | None = None,
+        open_time: int = 0,
+        closed: bool = False,
+    ) -> None:
         self.stream = stream
         self.raw = raw
         """As sent on ``/ws``."""
         self.symbol = symbol
         self.interval = interval
-        self.open_time = 0
-        self.closed = False
+        self.open_time = open_time
+        self.closed = closed
 
     @cached_property
     def combined(self) -> str:
@@ -109,9 +118,8 @@ def kline_frame(symbol: str, interval: Interval, kline: Kline, event_time: int) 
         row.unused,
     )
     event = msgspec.json.encode(_KlineEvent("kline", event_time, symbol, fields)).decode()
-    frame = Frame(stream_name(symbol, interval), event, symbol=symbol, interval=interval)
-    frame.open_time, frame.closed = row.open_time, kline.closed
-    return frame
+    name = stream_name(symbol, interval)
+    return Frame(name, event, symbol=symbol, interval=interval, open_time=row.open_time, closed=kline.closed)
 
 
 def shutdown_frame(event_time: int) -> Frame:

@@ -24,6 +24,10 @@ _OFF_BEAT = 0.0137
 its connection, and a trio-websocket that is closing dies of a ping (`LocalProtocolError` from its reader)."""
 
 
+_CLOSING_SECONDS = 10.0
+"""How long a client has to take and answer a close frame."""
+
+
 class ClientGone(Exception):
     """The client, or the way to it, is not there any more."""
 
@@ -38,12 +42,12 @@ class Transport(Protocol):
         """The next message of the client; raises `ClientGone`."""
 
     async def ping(self) -> None:
-        """Send a ping and wait for its pong; raises `ClientGone`. A transport whose server pings by itself, and does
-        not say when a pong came, waits for ever.
+        """Send a ping and wait for its pong; raises `ClientGone`. Where the server below pings by itself, and does not
+        say whether a pong came, nothing is done.
         """
 
     async def close(self, code: int, reason: str) -> None:
-        """End the connection as a WebSocket ends; does not wait for ever."""
+        """End the connection as a WebSocket ends; may wait for the client, until `abort`."""
 
     def abort(self) -> None:
         """Break the connection: the client sees it gone without a close frame."""
@@ -106,7 +110,10 @@ class Session:
         finally:
             self._leave(list(self._subscriptions.names))
         if self._farewell is not None:
-            await self._transport.close(*self._farewell)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._abort_late)
+                await self._transport.close(*self._farewell)
+                nursery.cancel_scope.cancel()
 
     def offer(self, frame: Frame) -> None:
         """Send a frame as soon as the client takes it."""
@@ -136,8 +143,11 @@ class Session:
         self._transport.abort()
         self._life.cancel()
 
+    async def _abort_late(self) -> None:
+        await trio.sleep(_CLOSING_SECONDS)
+        self._transport.abort()
+
     def _join(self, names: list[str]) -> None:
-        deaf = {fault.symbol for fault in self._faults.active(Deaf)}
         for name in names:
             symbol = self._streams.symbol(name)
             if symbol is None:
@@ -145,7 +155,7 @@ class Session:
             if symbol not in self._symbols:
                 self._symbols[symbol] = None
                 self._tally.connections_by_symbol[symbol] += 1
-            if None not in deaf and not self._faults.active(Deaf, symbol):
+            if not self._faults.active(Deaf, symbol):
                 self._streams.join(name, self)
 
     def _leave(self, names: list[str]) -> None:

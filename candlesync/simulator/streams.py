@@ -51,11 +51,6 @@ class _Channel:
         """When the close frame of a final candle is sent."""
         return kline.row.close_time + 1 + self.spec.close_delay_ms
 
-    def next_to_close(self) -> None:
-        """Go on to the next candle that exists."""
-        if self.closing is not None:
-            self.closing = self.series.first_from(self.closing.row.open_time + 1)
-
     def _first_to_close(self, now: int) -> Kline | None:
         seen = self.series.current(now - self.spec.close_delay_ms - 1)
         start = seen.row.open_time if seen is not None else now - self.spec.close_delay_ms
@@ -133,38 +128,37 @@ class Streams:
 
         def update(due: int) -> None:
             if self._channels.get(name) is channel and channel.closing is not None:
-                self._update(channel, due)
+                self._update(channel, channel.closing, due)
                 behind = max(0, self._clock.now() - due)
                 self._at(due + period + behind // period * period, update)
 
         def close(due: int) -> None:
-            if self._channels.get(name) is channel:
-                self._close(channel, due)
-                if channel.closing is not None:
-                    self._at(channel.due(channel.closing), close)
+            if self._channels.get(name) is channel and channel.closing is not None:
+                self._close(channel, channel.closing, due)
+                await_close()
+
+        def await_close() -> None:
+            if channel.closing is not None:
+                self._at(channel.due(channel.closing), close)
 
         self._at(first, update)
-        if channel.closing is not None:
-            self._at(channel.due(channel.closing), close)
+        await_close()
         return channel
 
-    def _update(self, channel: _Channel, due: int) -> None:
+    def _update(self, channel: _Channel, closing: Kline, due: int) -> None:
         kline = channel.series.current(due)
         if kline is None or kline.closed or not kline.row.trades:
             return
-        if channel.closing is not None and kline.row.open_time > channel.closing.row.open_time:
+        if kline.row.open_time > closing.row.open_time:
             return  # the candle before it is shown closed first
         state = kline.row.open_time, kline.row.trades
         if state != channel.shown:
             channel.shown = state
             self._arise(channel, kline, due)
 
-    def _close(self, channel: _Channel, due: int) -> None:
-        kline = channel.closing
-        if kline is None:
-            return
+    def _close(self, channel: _Channel, kline: Kline, due: int) -> None:
         channel.shown = kline.row.open_time, kline.row.trades
-        channel.next_to_close()
+        channel.closing = channel.series.first_from(kline.row.open_time + 1)
         if kline.row.trades or not channel.spec.mute_when_idle:
             self._arise(channel, kline, due)
 

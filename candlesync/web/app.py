@@ -8,6 +8,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from prometheus_client import CollectorRegistry
 from quart import Response, request
 from quart_trio import QuartTrio
+from quart_trio.wrappers import TrioWebsocket
 from werkzeug.exceptions import HTTPException
 
 from candlesync.binance.symbols import Symbols
@@ -21,9 +22,34 @@ from candlesync.web.refusal import Refusal, refusal_of
 
 _log = structlog.get_logger(__name__)
 
+_KEPT = 10
+"""Messages of a client that wait for the handler of its WebSocket; more wait with the client."""
 _HOST = (b"host", b"candlesync")
 _EXPOSED = "Candlesync-Position, Candlesync-State, ETag, Retry-After"
 """Headers that a page of another origin may read."""
+
+
+class _Buffer:
+    """What a client has sent and the handler has not read, on Quart 0.23; Quart 0.22 keeps 10 messages by itself.
+
+    Quart-Trio's own has no bound: a client that sends and does not read would fill the memory. And when the client
+    leaves, the handler is cancelled, as on Quart 0.22; it need not be told in a second way.
+    """
+
+    def __init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[str | bytes | None](_KEPT)
+
+    async def put(self, message: str | bytes | None) -> None:
+        await self._send.send(message)
+
+    async def get(self) -> str | bytes | None:
+        return await self._receive.receive()
+
+    def disconnect(self) -> None: ...
+
+
+class _Websocket(TrioWebsocket):
+    buffer_class = _Buffer
 
 
 def create_app(
@@ -31,6 +57,7 @@ def create_app(
 ) -> QuartTrio:
     """The application over the parts that serve it. ``stopping`` is set when the server goes down."""
     app = QuartTrio(__name__, static_folder=None)
+    app.websocket_class = _Websocket
     # The path is the contract: no redirect from /candles/ to /candles, no HTML.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False

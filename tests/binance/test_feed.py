@@ -637,6 +637,7 @@ async def test_a_closed_connection_is_lost_and_made_anew(autojump_clock: Clock) 
         await run.served.socket.aclose(1001, "going away")
         await trio.testing.wait_all_tasks_blocked()
         assert run.sink.live == set()
+        assert run.feed.statistics().streams == 0
         assert run.sink.reasons() == ["closed (code 1001 GOING_AWAY: 'going away')"] * 2
         await trio.sleep(1)
         assert run.sink.live == {BTC, ETH}
@@ -650,6 +651,46 @@ async def test_what_came_before_the_close_is_told(autojump_clock: Clock) -> None
         await run.served.socket.aclose()
         await trio.testing.wait_all_tasks_blocked()
         assert run.sink.kinds(BTC) == ["connected"] + ["frame"] * 50 + ["lost"]
+
+
+class ClosedBehind:
+    """A connection that has ended, with frames that nobody has read yet."""
+
+    def __init__(self, frames: int) -> None:
+        self._frames = frames
+
+    async def get_message(self) -> str:
+        await trio.sleep(1)
+        self._frames -= 1
+        if self._frames < 0:
+            raise trio_websocket.ConnectionClosed(None)
+        return kline(BTC)
+
+    async def send_message(self, message: str) -> None:
+        raise trio_websocket.ConnectionClosed(None)
+
+    async def ping(self) -> None:
+        raise trio_websocket.ConnectionClosed(None)
+
+
+@pytest.mark.parametrize("sends", ["ping", "request"])
+async def test_a_send_that_fails_does_not_cost_what_came_before(sends: str, autojump_clock: Clock) -> None:
+    @asynccontextmanager
+    async def connect(url: str, **options: int) -> AsyncIterator[ClosedBehind]:
+        yield ClosedBehind(4)
+
+    settings = replace(SETTINGS, ping_interval=1.5 if sends == "ping" else 100.0, backoff_first=50.0, backoff_cap=50.0)
+    sink = Recorder()
+    feed = Feed(settings, ConnectionPace(settings), sink, name="test", connect=connect)
+    feed.follow(BTC)
+    with trio.move_on_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(feed.run)
+            await trio.sleep(1.5)
+            if sends == "request":
+                feed.follow(ETH)
+    assert sink.kinds(BTC) == ["connected"] + ["frame"] * 4 + ["lost"]
+    assert sink.reasons() == ["closed"]
 
 
 async def test_a_half_closed_connection_is_lost(autojump_clock: Clock) -> None:
@@ -735,6 +776,32 @@ async def test_a_server_that_shuts_down_is_not_left_before_another_may_be_asked(
         await trio.sleep(200)
         assert run.exchange.attempts == [0, 300]
         assert run.sink.kinds(BTC) == ["connected", "frame", "frame", "lost", "connected"]
+        await run.served.cut()
+        await trio.sleep(300)
+        assert run.exchange.attempts == [0, 300, 600]  # which is paced like any other
+
+
+async def test_a_turn_that_was_not_used_is_not_used_later(autojump_clock: Clock) -> None:
+    pace = ConnectionPace(SETTINGS)
+    async with running(BTC, pace=pace) as run:
+        await run.served.send(SHUTDOWN)  # before it has settled: there is a pause now
+        run.feed.drop(BTC)
+        await trio.sleep(1000)
+        assert pace.statistics().used == 0
+        run.feed.follow(BTC)
+        await trio.testing.wait_all_tasks_blocked()
+        assert run.exchange.attempts == [0, 1000]
+        assert pace.statistics().used == 1
+
+
+async def test_a_feed_that_is_not_followed_any_more_does_not_connect(autojump_clock: Clock) -> None:
+    pace = ConnectionPace(SETTINGS)
+    pace.hold(60)
+    async with running(BTC, pace=pace) as run:
+        await trio.sleep(30)
+        run.feed.drop(BTC)
+        await trio.sleep(60)
+        assert run.exchange.attempts == []
 
 
 async def test_a_server_that_shuts_down_at_each_connect_is_not_stormed(autojump_clock: Clock) -> None:

@@ -1,7 +1,5 @@
 """What is asked of Binance, and what is made of each thing that it may answer."""
 
-# pytest-trio finds its clock among a test's arguments, used or not:
-
 from __future__ import annotations
 
 import contextlib

@@ -1,7 +1,5 @@
 """The list of symbols: loaded when it is needed, by one at a time, and kept while Binance cannot be asked."""
 
-# pytest-trio finds its clock among a test's arguments, used or not:
-
 from __future__ import annotations
 
 import httpx

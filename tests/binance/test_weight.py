@@ -1,7 +1,5 @@
 """The budget never lets more go than Binance allows, and never keeps anybody longer than it must."""
 
-# pytest-trio finds its clock among a test's arguments, used or not:
-
 from __future__ import annotations
 
 import heapq

@@ -623,6 +623,7 @@ class Player:
             if tail.open_time == newest.open_time:
                 assert tail.closed or tail.trades >= newest.trades
         assert tail.closed or tail.open_time in self._in_sight, "live with a tail that is out of sight"
+        assert all(time >= tail.open_time for time in self._sync._pending._shown), "kept although it is done with"
 
     def _check_bounds(self) -> None:
         pending = self._sync._pending

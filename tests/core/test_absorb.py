@@ -60,6 +60,7 @@ def test_a_forming_tail_gets_its_final_values_before_anything_follows_it() -> No
     final = candle(minute(1), trades=7)
     found = read(replica, answer([final, candle(minute(2))]))
     assert changed(found) == [final, forming(minute(2))]
+    assert (found.corrected, found.appended) == (0, 1)
     apply(replica, found)
 
 
@@ -224,6 +225,12 @@ def test_a_correction_before_a_fill_derives_it_anew() -> None:
     assert candles_of(replica)[3] == flat(minute(3)), "what stands before it has not changed"
 
 
+def test_a_fill_that_stays_as_it_was_is_not_changed() -> None:
+    replica = series(candle(minute(0), "1.00"), flat(minute(1), "1.00"), flat(minute(2), "1.00"), candle(minute(3)))
+    apply(replica, read(replica, answer([candle(minute(0), "1.00", trades=99), *minutes(4, 4)])))
+    assert [entry.open_time for entry in replica.changed_since(1)] == [minute(0), minute(4)]
+
+
 # --- gaps longer than the history
 
 
@@ -256,11 +263,12 @@ def test_a_hole_directly_behind_the_leap_is_not_overlooked() -> None:
 
 def test_an_answer_that_does_not_reach_back_begins_the_series_again() -> None:
     """Found by the model exchange: what was never asked for was filled like an outage."""
-    for tail in (candle(minute(0)), forming(minute(0))):
+    for tail, first in ((candle(minute(0)), 2), (forming(minute(0)), 1)):
         replica = series(tail)
-        found = read(replica, answer(minutes(3, 12)))
+        rows = answer(minutes(first, first + HISTORY - 1))
+        found = read(replica, rows)
         assert found.begins
-        assert changed(found) == list(answer(minutes(3, 12)))
+        assert changed(found) == list(rows)
         apply(replica, found)
 
 

@@ -119,6 +119,8 @@ def test_out_of_sight_a_forming_candle_was_only_shown() -> None:
 
 def test_a_candle_that_was_taken_is_dropped_unless_it_has_changed_since() -> None:
     pending = pending_of(candle(minute(0)), forming(minute(1), trades=1))
+    pending.drop(candle(minute(0), "1.00"))
+    assert waiting(pending) == [(0, True), (1, False)]
     pending.drop(candle(minute(0)))
     pending.drop(forming(minute(1), trades=0))
     assert waiting(pending) == [(1, False)]

@@ -113,9 +113,9 @@ class AgainstAModel(RuleBasedStateMachine):
         assert self.replica.tail == (self.model[max(self.model)][0] if self.model else None)
         assert self.replica.first == (self.model[min(self.model)][0] if self.model else None)
 
-    @rule(count=st.integers(0, HISTORY + 1), steps=st.integers(-3, 60), off=st.integers(-1, 1))
+    @rule(count=st.integers(0, HISTORY + 1), steps=st.integers(-2, HISTORY + 1), off=st.integers(-1, 1))
     def newest(self, count: int, steps: int, off: int) -> None:
-        before = self.interval.next(self.start, steps) + off
+        before = self.interval.next(min(self.model, default=self.start), steps) + off
         times = [time for time in sorted(self.model) if time < before]
         expected = times[len(times) - min(count, len(times)) :]
         assert [entry.open_time for entry in self.replica.newest(count, before)] == expected
@@ -132,9 +132,9 @@ class AgainstAModel(RuleBasedStateMachine):
         assert self.replica.can_resume(position) is (self.revision - back >= self.trimmed)
         assert not self.replica.can_resume(Position("another", self.revision))
 
-    @rule(steps=st.integers(-3, 60), off=st.integers(-1, 1))
+    @rule(steps=st.integers(-2, HISTORY + 1), off=st.integers(-1, 1))
     def since(self, steps: int, off: int) -> None:
-        time = self.interval.next(self.start, steps) + off
+        time = self.interval.next(min(self.model, default=self.start), steps) + off
         entries = self.replica.since(time)
         if not self.model or time <= self.interval.previous(min(self.model)):
             assert entries is None
@@ -142,9 +142,9 @@ class AgainstAModel(RuleBasedStateMachine):
             assert entries is not None
             assert [entry.open_time for entry in entries] == [at for at in sorted(self.model) if at >= time]
 
-    @rule(steps=st.integers(-3, 60), off=st.integers(-1, 1))
+    @rule(steps=st.integers(-2, HISTORY + 1), off=st.integers(-1, 1))
     def get(self, steps: int, off: int) -> None:
-        time = self.interval.next(self.start, steps) + off
+        time = self.interval.next(min(self.model, default=self.start), steps) + off
         assert self.replica.get(time) == self.model.get(time, (None, 0))[0]
 
     # --- the model

@@ -114,10 +114,11 @@ def test_an_answer_to_a_question_from_before_the_reconnect_confirms_nothing() ->
     ],
     ids=["as known", "fewer trades", "behind", "empty", "final"],
 )
+@pytest.mark.parametrize("closed", [False, True], ids=["forming", "closed"])
 def test_only_an_answer_that_shows_the_tail_as_far_as_it_is_known_confirms_it(
-    rows: list[Candle], confirms: bool
+    rows: list[Candle], confirms: bool, closed: bool
 ) -> None:
-    session = Session(candle(minute(0)), forming(minute(1), trades=3))
+    session = Session(candle(minute(0)), candle(minute(1), trades=3, closed=closed))
     session.sync.connected()
     session.answers(*rows)
     if isinstance(session.sync.decide(), Commit):
@@ -351,10 +352,8 @@ def test_the_next_minute_is_asked_for_as_patiently() -> None:
 
 
 def test_while_rest_shows_a_hole_behind_the_tail_the_series_is_not_live() -> None:
-    """Found by the model exchange: it was called live once the stream's own frames were forgotten."""
+    """Found by the model exchange: it was called live once no frame was waiting any more."""
     session = Session(candle(minute(0)))
-    session.shows(forming(minute(2)))
-    session.asks()
     session.shows(forming(minute(500)))
     session.answers(candle(minute(0)), candle(minute(2)), candle(minute(3)))
     assert session.waits().outage
@@ -497,6 +496,14 @@ def test_an_inspection_neither_fills_nor_begins_and_waits_while_the_series_is_sy
     session.sync.connected()
     session.sync.inspected(answer([candle(minute(0), "1.00"), candle(minute(1))]))
     session.asks()
+
+
+def test_an_inspection_does_not_take_the_place_of_an_answer() -> None:
+    session = Session(candle(minute(0)), forming(minute(1)))
+    session.sync.connected()
+    session.answers(candle(minute(1), trades=20), candle(minute(2)))
+    session.sync.inspected(answer([candle(minute(0), "1.00"), candle(minute(1))]))
+    assert session.commits() == [candle(minute(1), trades=20), forming(minute(2))]
 
 
 # --- no livelock

@@ -51,24 +51,31 @@ async def simulator(*options: str) -> AsyncIterator[Simulator]:
             line = (await process.stdout.receive_some()).decode()
             address = re.search(r"http://(127\.0\.0\.1:\d+)", line)
             assert address, line
-            yield Simulator(process, address[1])
-            nursery.cancel_scope.cancel()
+            it = Simulator(process, address[1])
+            yield it
+            if process.returncode is None:
+                assert await it.end() == 0
 
 
 @asynccontextmanager
 async def connect(url: str) -> AsyncIterator[WebSocketConnection]:
-    """As open_websocket_url, which leaves its socket to the garbage collector when the server closed first."""
+    """A WebSocket that ends with its TCP connection.
+
+    ``open_websocket_url`` leaves its socket to the garbage collector when the server closed first, and its reader dies
+    of a ping that comes while it closes (trio-websocket 0.12).
+    """
     parts = urlsplit(url)
     stream = await trio.open_tcp_stream(parts.hostname or "", parts.port or 0)
     async with stream, trio.open_nursery() as nursery:
-        connection = await wrap_client_stream(nursery, stream, parts.netloc, f"{parts.path}?{parts.query}")
-        yield connection
-        await connection.aclose()
+        yield await wrap_client_stream(nursery, stream, parts.netloc, f"{parts.path}?{parts.query}")
         nursery.cancel_scope.cancel()
 
 
 async def run(options: tuple[str, ...], task_status: trio.TaskStatus[trio.Process]) -> None:
-    await trio.run_process([*COMMAND, *options], stdout=subprocess.PIPE, check=False, task_status=task_status)
+    ended = await trio.run_process(
+        [*COMMAND, *options], stdout=subprocess.PIPE, capture_stderr=True, task_status=task_status
+    )
+    assert ended.stderr == b"", "nothing that clients or faults did is worth a word in the log"
 
 
 async def test_rest_and_streams_of_a_process_agree() -> None:
@@ -107,9 +114,10 @@ async def test_connections_are_refused_by_a_schedule_in_a_file(tmp_path: Path) -
     path = tmp_path / "faults.json"
     path.write_text('[{"kind":"refuse"},{"kind":"rest_down","status":500}]')
     async with simulator("--faults", str(path)) as it, httpx.AsyncClient(base_url=it.rest) as client:
-        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-        refusal = await client.get("/ws", headers={**upgrade, "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
-        assert refusal.status_code == 503
+        host, port = it.rest.removeprefix("http://").split(":")
+        async with await trio.open_tcp_stream(host, int(port)) as stream:
+            await stream.send_all(handshake("/ws"))
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 503")
         assert (await client.get("/api/v3/ping")).status_code == 500
         await client.delete("/control/faults")
         assert (await client.get("/api/v3/ping")).status_code == 200
@@ -152,12 +160,7 @@ async def test_files_listing_times_and_start() -> None:
     ("options", "message"),
     [
         (("--klines", "BTCUSDT:1m:/nowhere.csv"), "No such file"),
-        (("--klines", "BTCUSDT:1m"), "not enough values"),
-        (("--klines", "BTCUSDT:2m:/nowhere.csv"), "2m"),
-        (("--minute", "0"), "minute_seconds"),
-        (("--bind", "nonsense"), "not enough values"),
         (("--bind", "192.0.2.1:0"), "assign requested address"),
-        (("--faults", "/nowhere.json"), "does not exist"),
         (("--faults", "FILE"), "Invalid value 'nonsense'"),
     ],
 )

@@ -155,5 +155,6 @@ def test_a_market_of_files_ends_with_them() -> None:
     series = Series(Recorded("seed", {Interval.M1: rows}), Interval.M1)
     end = rows[-1].close_time
     assert series.first_from(end) is None
-    assert series.current(end + 1) is None or series.current(end + 1).closed  # type: ignore[union-attr] # not None
+    ended = series.current(end + 1)
+    assert ended is None or ended.closed
     assert series.page(None, None, 1, now=end + HOUR)[0].row == rows[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import msgspec
@@ -147,7 +147,7 @@ async def test_missing(autojump_clock: MockClock) -> None:
         assert gone[1] in {row.open_time for row in await klines(client, limit=5)}
 
 
-@pytest.mark.parametrize("shape", BodyShape.__args__)  # type: ignore[attr-defined] # of a Literal
+@pytest.mark.parametrize("shape", get_args(BodyShape))
 async def test_garbage_bodies(shape: BodyShape, autojump_clock: MockClock) -> None:
     async with asking(RestGarbage(shape=shape, path=KLINES)) as (_, client):
         queries: list[dict[str, Any]] = [

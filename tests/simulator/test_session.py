@@ -17,7 +17,7 @@ from trio_websocket import (
     WebSocketConnection,
 )
 
-from candlesync.simulator.faults import Refuse
+from candlesync.simulator.faults import Drop, Refuse
 from candlesync.simulator.memory import connect_in_memory
 from tests.simulator.support import events, events_for, running, simulated
 
@@ -89,8 +89,9 @@ async def test_more_than_five_messages_a_second_end_it(autojump_clock: MockClock
             await connection.send_message(request("LIST_SUBSCRIPTIONS"))
             await trio.sleep(0.21)
         assert len(await events(connection, 20)) == 20
-        for _ in range(6):
-            await connection.send_message(request("LIST_SUBSCRIPTIONS"))
+        with suppress(ConnectionClosed):
+            for _ in range(6):
+                await connection.send_message(request("LIST_SUBSCRIPTIONS"))
         assert await closed_with(connection) == (1008, "Too many requests")
 
 
@@ -138,6 +139,35 @@ async def test_a_client_for_whom_too_much_piles_up_is_cut(autojump_clock: MockCl
         for _ in range(21):
             session.say("text")
         assert (await closed_with(connection))[0] == 1006
+
+
+async def test_a_client_that_does_not_answer_a_close_frame_is_cut(autojump_clock: MockClock) -> None:
+    exchange = simulated()
+    async with running(exchange), connect_in_memory(exchange, f"ws://binance/ws/{NAME}") as connection:
+        await trio.sleep(15)  # its reader stands still before a full queue
+        exchange.add_fault(Drop())
+        await trio.sleep(9)
+        assert exchange.state()["connections"]["open"] == 1
+        await trio.sleep(2)
+        assert exchange.state()["connections"]["open"] == 0
+        assert (await closed_with(connection))[0] in (1001, 1006)
+
+
+async def test_a_ping_that_meets_a_close_harms_nobody(autojump_clock: MockClock) -> None:
+    """trio-websocket's reader dies of a ping while it closes; here that is the exchange's."""
+    async with running(simulated()) as exchange:
+        for _ in range(5):
+            async with connect_in_memory(exchange, "ws://binance/ws") as connection, trio.open_nursery() as nursery:
+                for session in exchange._sessions:
+                    session.end(1001)
+                nursery.start_soon(ping, connection)
+                await closed_with(connection)
+        assert exchange.running
+
+
+async def ping(connection: WebSocketConnection) -> None:
+    with trio.move_on_after(1), suppress(ConnectionClosed):
+        await connection.ping()
 
 
 async def test_refusals_are_those_of_a_real_connection(autojump_clock: MockClock) -> None:

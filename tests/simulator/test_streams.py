@@ -29,6 +29,8 @@ from tests.simulator.support import (
     simulated,
 )
 
+BTC = "btcusdt@kline_1m"
+
 
 def grouped(found: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
     candles: dict[int, list[dict[str, Any]]] = {}
@@ -42,7 +44,7 @@ async def test_events_have_the_recorded_keys_types_and_wrapping(autojump_clock: 
     with gzip.open(shared("frames/BINANCE-ee25be.0__2021-04-04.kline-aggTrade.txt.gz"), "rt") as file:
         lines = [json.loads(line.split(": ", 1)[1]) for line in file if '"e":"kline"' in line]
     async with running(simulated()) as exchange:
-        async with connect_in_memory(exchange, "ws://binance/ws/btcusdt@kline_1m") as connection:
+        async with connect_in_memory(exchange, f"ws://binance/ws/{BTC}") as connection:
             ours = await events_for(connection, 130)
         async with connect_in_memory(exchange, "ws://binance/stream?streams=btcusdt@kline_1m") as connection:
             wrapped = (await events(connection, 1))[0]
@@ -113,7 +115,7 @@ async def test_seconds_are_updated_each_second(autojump_clock: MockClock) -> Non
 
 async def test_a_candle_without_trades(autojump_clock: MockClock) -> None:
     exchange = simulated(klines=archive("BTCUSDT", "1m", "2023-03-24"), start=OUTAGE_BEGINS - 5 * MINUTE)
-    async with running(exchange), connect_in_memory(exchange, "ws://binance/ws/btcusdt@kline_1m") as connection:
+    async with running(exchange), connect_in_memory(exchange, f"ws://binance/ws/{BTC}") as connection:
         found = await events_for(connection, 4 * 60)
     assert len(found) == 4, "one close frame a minute, and nothing between them"
     for event in found:
@@ -158,7 +160,7 @@ async def test_the_outage_of_2023_03_24(autojump_clock: MockClock) -> None:
 
 
 async def test_frames_do_not_depend_on_who_else_listens(autojump_clock: MockClock) -> None:
-    name = "ws://binance/ws/btcusdt@kline_1m"
+    name = f"ws://binance/ws/{BTC}"
     found: list[list[dict[str, Any]]] = []
     for extra in (0, 3):
         async with running(simulated()) as exchange, trio.open_nursery() as nursery:
@@ -180,7 +182,7 @@ async def test_updates_are_never_closer_than_the_settings_say(
     minute: float, shortest: float, beat: int, autojump_clock: MockClock
 ) -> None:
     exchange = simulated(minute_seconds=minute, shortest_update=shortest, symbols=("BTCUSDT",))
-    async with running(exchange), connect_in_memory(exchange, "ws://binance/ws/btcusdt@kline_1m") as connection:
+    async with running(exchange), connect_in_memory(exchange, f"ws://binance/ws/{BTC}") as connection:
         found = await events_for(connection, minute * 2)
     times = [event["E"] for event in found if not event["k"]["x"]]
     steps = {after - before for before, after in pairwise(times)}
@@ -188,10 +190,31 @@ async def test_updates_are_never_closer_than_the_settings_say(
     assert all(step % beat == 0 for step in steps)
 
 
+async def test_a_machine_that_is_late_skips_updates_but_no_close(autojump_clock: MockClock) -> None:
+    exchange = simulated()
+    async with running(exchange), connect_in_memory(exchange, f"ws://binance/ws/{BTC}") as connection:
+        await events_for(connection, 10)
+        autojump_clock.jump(200)
+        found = await events_for(connection, 1)
+    assert [event["k"]["t"] for event in found if event["k"]["x"]] == [START + n * MINUTE for n in range(3)]
+    assert len(found) <= 5
+
+
+async def test_a_market_of_files_ends_in_silence(autojump_clock: MockClock) -> None:
+    exchange = simulated(symbols=(), klines=archive("BTCUSDT", "1m", "2024-06-01"), start=START - 86_400_000 - 90_000)
+    async with running(exchange), connect_in_memory(exchange, f"ws://binance/stream?streams={BTC}") as connection:
+        found = await events_for(connection, 600)
+        last = found[-1]["data"]
+        assert last["k"]["x"]
+        assert last["E"] == START - 86_400_000 + 4
+        async with connect_in_memory(exchange, f"ws://binance/ws/{BTC}") as later:
+            assert await events_for(later, 600) == []
+
+
 async def test_a_stream_that_ends_and_begins_again_goes_on(autojump_clock: MockClock) -> None:
     async with running(simulated()) as exchange:
         for _ in range(3):
-            async with connect_in_memory(exchange, "ws://binance/ws/btcusdt@kline_1m") as connection:
+            async with connect_in_memory(exchange, f"ws://binance/ws/{BTC}") as connection:
                 found = await events_for(connection, 65)
             assert sum(event["k"]["x"] for event in found if event["E"] > START + 1000) == 1
             assert exchange.state()["streams"] == {}

@@ -60,6 +60,12 @@ def test_seeds_and_symbols_differ() -> None:
     assert walk("ETHUSDT").bars(Interval.M1, *span) != walk("ETHBTC").bars(Interval.M1, *span)
 
 
+def test_any_name_is_a_market() -> None:
+    assert symbol_spec("WHATUSDT") == symbol_spec("WHATUSDT")
+    assert symbol_spec("WHATUSDT").profile != symbol_spec("EVERUSDT").profile
+    assert len(walk("WHATUSDT").bars(Interval.M1, START, START + HOUR)) == 60
+
+
 def test_before_its_listing_there_is_nothing() -> None:
     source = walk("YOUNGUSDT", minutes=700)
     minutes = source.bars(Interval.M1, 0, START)

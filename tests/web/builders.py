@@ -7,6 +7,7 @@ is a stand-in: `Series on demand` are answered from what the test has put into t
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -305,18 +306,25 @@ def commit(topic: Topic, *candles: Candle, begins: bool = False, life: str | Non
 
 
 @asynccontextmanager
-async def on_a_port(web: Web, *, grace: float = 2.0, send_timeout: float = 30.0) -> AsyncIterator[Port]:
-    """The application under real Hypercorn, with our connections, on a free port."""
+async def on_a_port(
+    web: Web, *, grace: float = 2.0, send_timeout: float = 30.0, send_buffer: int | None = None
+) -> AsyncIterator[Port]:
+    """The application under real Hypercorn, with our connections, on a free port.
+
+    ``send_buffer`` is what the kernel keeps of what a client does not read; by default it grows to megabytes.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for module, name in SEAMS:
             patch.setattr(module, name, getattr(module, name))  # so that it is as before afterwards
         install(send_timeout=send_timeout, grace=grace, on_termination=web.stopping.set)
         async with trio.open_nursery() as nursery:
-            config = hypercorn_config(["127.0.0.1:0"], grace)
-            port = Port()
+            listener = socket.create_server(("127.0.0.1", 0))
+            if send_buffer is not None:  # its connections inherit it
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+            port = Port(listener.getsockname()[1])
+            config = hypercorn_config([f"fd://{listener.detach()}"], grace)
             run = partial(hypercorn_serve, cast("Any", web.app), config, shutdown_trigger=port.stop.wait)
-            addresses: list[str] = await nursery.start(run)
-            port.number = int(addresses[0].rsplit(":", 1)[1])
+            await nursery.start(run)
             try:
                 yield port
             finally:
@@ -335,26 +343,29 @@ SEAMS = (
 class Port:
     """Where a server listens."""
 
-    number: int
-
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.stop = trio.Event()
         """Set to make the server go down."""
 
     async def connect(self, *, receive_buffer: int | None = None) -> trio.SocketStream:
         """A raw connection; with a small buffer it is soon full."""
-        socket = trio.socket.socket()
+        connection = trio.socket.socket()
         if receive_buffer is not None:
-            socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
-        await socket.connect(("127.0.0.1", self.number))
-        return trio.SocketStream(socket)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            await connection.connect(("127.0.0.1", self.number))
+        except OSError:
+            connection.close()
+            raise
+        return trio.SocketStream(connection)
 
     @asynccontextmanager
     async def websocket(self, path: str) -> AsyncIterator[Any]:
         """A WebSocket client that keeps to the rules."""
         with trio.fail_after(10):
-            async with trio_websocket.open_websocket("127.0.0.1", self.number, path, use_ssl=False) as socket:
-                yield socket
+            async with trio_websocket.open_websocket("127.0.0.1", self.number, path, use_ssl=False) as client:
+                yield client
 
 
 def upgrade(path: str, *headers: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import trio
@@ -17,30 +18,25 @@ async def stays(world: World, chart: Chart, symbol: str = "BTCUSDT") -> None:
     chart.wrong.append(f"closed with {code}")
 
 
-async def resumes_by_position(world: World, chart: Chart, random: Random, symbol: str = "BTCUSDT") -> None:
-    """Breaks off again and again, also in the middle of a catch-up, and resumes with its last position."""
+def by_position(chart: Chart) -> str:
+    """Asks for exactly what it missed, also when it broke off in the middle of a catch-up."""
+    return f"&position={chart.position}"
+
+
+def by_time(chart: Chart) -> str:
+    """Asks for everything from its newest candle on, which may have been forming when it left."""
+    return f"&since={chart.newest}"
+
+
+async def resumes(
+    world: World, chart: Chart, random: Random, ask: Callable[[Chart], str], symbol: str = "BTCUSDT"
+) -> None:
+    """Breaks off again and again, and comes back; loads again when it is told to."""
     await world.load(chart, symbol)
     while True:
         code = None
         with trio.move_on_after(world.minute * random.uniform(0.1, 12)):
-            code = await world.follow(chart, symbol, f"&position={chart.position}")
-        if code == 4410:
-            await world.load(chart, symbol)
-        elif code is not None:
-            chart.wrong.append(f"closed with {code}")
-        await trio.sleep(world.minute * random.uniform(0, 8))
-
-
-async def resumes_by_time(world: World, chart: Chart, random: Random, symbol: str = "BTCUSDT") -> None:
-    """Breaks off again and again, and asks for everything from its newest candle on.
-
-    It is told nothing of corrections before that, so it loads anew whenever it was away for a closed candle it had.
-    """
-    await world.load(chart, symbol)
-    while True:
-        code = None
-        with trio.move_on_after(world.minute * random.uniform(0.1, 12)):
-            code = await world.follow(chart, symbol, f"&since={chart.newest}")
+            code = await world.follow(chart, symbol, ask(chart))
         if code == 4410:
             await world.load(chart, symbol)
         elif code is not None:

@@ -31,7 +31,7 @@ from candlesync.simulator.faults import (
 )
 from candlesync.simulator.settings import SimulatorSettings
 from tests.chart import Chart
-from tests.whole.charts import resumes_by_position, resumes_by_time, stays
+from tests.whole.charts import by_position, by_time, resumes, stays
 from tests.whole.world import World, open_world
 
 BTC = Settings(symbols=("BTCUSDT",))
@@ -93,8 +93,8 @@ async def test_no_chart_shows_anything_but_the_truth(story: str, autojump_clock:
         await world.until_live()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stays, world, charts[0])
-            nursery.start_soon(resumes_by_position, world, charts[1], Random(story))
-            nursery.start_soon(resumes_by_time, world, charts[2], Random(story + "2"))
+            nursery.start_soon(resumes, world, charts[1], Random(story), by_position)
+            nursery.start_soon(resumes, world, charts[2], Random(story + "2"), by_time)
             await suffer(world, minutes=3.3)
             await suffer(world, *STORIES[story], minutes=18)
             await look(world, charts)
@@ -112,7 +112,7 @@ async def test_everything_at_once_with_fifty_charts_and_minutes_of_a_quarter_of_
             for chart in charts[:10]:
                 nursery.start_soon(stays, world, chart)
             for chart in charts[10:]:
-                nursery.start_soon(resumes_by_position, world, chart, random)
+                nursery.start_soon(resumes, world, chart, random, by_position)
             await suffer(world, minutes=5)
             await suffer(world, Drop(), Refuse(seconds=1.0), minutes=20)
             await suffer(world, HideClose(), minutes=20)

@@ -1,0 +1,312 @@
+"""The commands as real processes: their addresses, their messages, and above all their end.
+
+Binance is a port of this machine that is closed: nothing here needs candles.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from candlesync import __version__
+from tests.web.builders import Port, frame, read_all, upgrade
+
+REPOSITORY = Path(__file__).parent.parent
+NO_BINANCE = {"CANDLESYNC_REST_URL": "http://127.0.0.1:9", "CANDLESYNC_STREAM_URL": "ws://127.0.0.1:9"}
+ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
+GONE = struct.pack(">H", 1012) + b"going_down"
+"""How a close frame ends that says so."""
+
+HYPERCORN = ["hypercorn", "-c", "hypercorn.toml"]
+SERVERS = {
+    "serve": ["candlesync", "serve", "BTCUSDT", "--grace", "2"],
+    "hypercorn": [*HYPERCORN, "candlesync.asgi:app"],
+    "hypercorn with 2 workers": [*HYPERCORN, "-w", "2", "candlesync.asgi:app"],
+}
+
+
+class Program:
+    """A process and what it says."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.said = ""
+        self.port: Port
+
+    async def status(self, *, seconds: float = 15) -> int:
+        """Its exit status, once it has ended."""
+        with trio.fail_after(seconds):
+            return await self.process.wait()
+
+    async def _listen(self) -> None:
+        assert self.process.stdout is not None
+        async for chunk in self.process.stdout:
+            self.said += chunk.decode()
+
+
+@asynccontextmanager
+async def run(arguments: Sequence[str], **environment: str) -> AsyncIterator[Program]:
+    """A program as a user starts it; both of its outputs are read. It is killed if it is left alive."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=REPOSITORY,
+        env=os.environ | NO_BINANCE | environment,
+        start_new_session=True,  # with its workers, so that none of them is left
+    )
+    program = Program(process)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(program._listen)
+            yield program
+            await program.process.wait()
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@asynccontextmanager
+async def serving(name: str, **environment: str) -> AsyncIterator[Program]:
+    """One of `SERVERS`, once it answers. In the end nothing of it may be left, and no traceback in its log."""
+    number = free_port()
+    async with run([*SERVERS[name], "--bind", f"127.0.0.1:{number}"], **environment) as program:
+        program.port = Port(number)
+        with trio.fail_after(20):
+            while await get(program.port, "/health") is None:
+                assert program.process.returncode is None, program.said
+                await trio.sleep(0.05)
+        yield program
+        assert program.process.returncode is not None, "it is still there"
+    assert "Traceback" not in program.said
+    assert '"exception"' not in program.said
+
+
+async def get(port: Port, path: str) -> bytes | None:
+    """The whole answer, or `None` when nobody listens."""
+    try:
+        async with await port.connect() as stream:
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            return await read_all(stream)
+    except OSError:
+        return None
+
+
+async def follower(port: Port) -> trio.SocketStream:
+    """A client with an open WebSocket."""
+    stream = await port.connect()
+    await stream.send_all(upgrade("/ws/candles"))
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += await stream.receive_some()
+    assert received.startswith(b"HTTP/1.1 101 ")
+    return stream
+
+
+async def stuck(port: Port) -> trio.SocketStream:
+    """A client with an open WebSocket that says much and reads nothing, until neither side can send any more."""
+    stream = await port.connect(receive_buffer=4096)
+    await stream.send_all(upgrade("/ws/candles"))
+    await stream.receive_some()
+    words = '"symbol":"{0}","interval":"{0}","id":"{0}"'.format("x" * 100)
+    messages = frame(f'{{"op":"nothing",{words}}}') * 100
+    sent = True
+    while sent:
+        with trio.move_on_after(0.4):
+            await stream.send_all(messages)
+            continue
+        sent = False
+    return stream
+
+
+# --- what they say
+
+
+async def test_help_names_every_option_and_its_variable() -> None:
+    async with run(["candlesync", "--help"]) as program:
+        assert await program.status() == 0
+    assert "serve" in program.said
+    async with run(["candlesync", "serve", "--help"]) as program:
+        assert await program.status() == 0
+    for name in ("bind", "interval", "store", "rest-url", "stream-url", "grace", "log-level"):
+        assert f"--{name}" in program.said
+        assert f"CANDLESYNC_{name.replace('-', '_').upper()}" in program.said
+    assert "[SYMBOL]..." in program.said
+
+
+async def test_the_version() -> None:
+    async with run(["candlesync", "--version"]) as program:
+        assert await program.status() == 0
+    assert __version__ in program.said
+
+
+async def test_a_bad_value_is_exit_status_2() -> None:
+    async with run(["candlesync", "serve", "--history", "5"]) as program:
+        assert await program.status() == 2
+    assert "'--history'" in program.said
+    assert "Traceback" not in program.said
+
+
+async def test_a_port_in_use_is_a_clear_error_and_exit_status_1() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        async with run(["candlesync", "serve", "--bind", address]) as program:
+            assert await program.status() == 1
+    assert f"Error: cannot listen on {address}:" in program.said
+    assert "Address already in use" in program.said
+    assert "Traceback" not in program.said
+
+
+async def test_it_says_where_it_serves_and_takes_a_free_port() -> None:
+    async with run(["candlesync", "serve", "--bind", "127.0.0.1:0"]) as program:
+        with trio.fail_after(15):
+            while (found := ADDRESS.search(program.said)) is None:  # noqa: ASYNC110 - it is said, not set
+                await trio.sleep(0.02)
+        answer = await get(Port(int(found[1])), "/health")
+        assert answer is not None
+        assert answer.endswith(b'{"status":"alive"}')
+        program.process.terminate()
+        assert await program.status() == 0
+
+
+async def test_without_binance_it_serves_all_the_same_and_says_what_is_wrong() -> None:
+    async with serving("serve") as program:
+        ready = await get(program.port, "/ready")
+        assert ready is not None
+        assert ready.startswith(b"HTTP/1.1 503 ")
+        assert b"BTCUSDT 1m" in ready
+        listed = await get(program.port, "/symbols")
+        assert listed is not None
+        assert listed.startswith(b"HTTP/1.1 503 ")
+        assert b"upstream_unavailable" in listed
+        program.process.terminate()
+        assert await program.status() == 0
+
+
+async def test_a_bad_value_in_the_environment_is_a_clear_error_under_hypercorn_too() -> None:
+    arguments = [*HYPERCORN, "--bind", f"127.0.0.1:{free_port()}", "candlesync.asgi:app"]
+    async with run(arguments, CANDLESYNC_HISTORY="many") as program:
+        assert await program.status() != 0
+    assert "CANDLESYNC_HISTORY" in program.said
+    assert "'many' is not a valid integer" in program.said
+
+
+async def test_several_workers_with_the_memory_store_are_warned_of() -> None:
+    async with serving("hypercorn with 2 workers") as program:
+        program.process.terminate()
+        assert await program.status() == 0
+    assert program.said.count("several workers") >= 1
+    async with serving("hypercorn") as program:
+        program.process.terminate()
+        assert await program.status() == 0
+    assert "several workers" not in program.said
+
+
+# --- how they end
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", SERVERS)
+async def test_a_signal_ends_it_with_exit_status_0_and_1012_for_everybody(name: str, signum: signal.Signals) -> None:
+    async with serving(name) as program:
+        followers = [await follower(program.port) for _ in range(8)]
+        async with await program.port.connect():  # connected, and silent
+            program.process.send_signal(signum)
+            for stream in followers:
+                assert (await read_all(stream)).endswith(GONE)
+                await stream.aclose()
+            assert await program.status(seconds=5) == 0
+        assert await get(program.port, "/health") is None
+
+
+@pytest.mark.parametrize("name", ["serve", "hypercorn"])
+async def test_clients_that_do_not_read_hold_the_end_up_no_longer_than_the_grace_time(name: str) -> None:
+    async with serving(name) as program:
+        blocked = [await stuck(program.port), await stuck(program.port)]
+        reading = await follower(program.port)
+        started = trio.current_time()
+        program.process.terminate()
+        assert (await read_all(reading)).endswith(GONE)
+        assert trio.current_time() - started < 1
+        assert await program.status(seconds=15) == 0
+        assert trio.current_time() - started < {"serve": 2, "hypercorn": 10}[name]
+        for stream in [*blocked, reading]:
+            await trio.aclose_forcefully(stream)
+
+
+async def test_signals_that_come_again_change_nothing() -> None:
+    async with serving("serve") as program:
+        stream = await stuck(program.port)
+        for _ in range(5):
+            program.process.send_signal(signal.SIGINT)
+            await trio.sleep(0.05)
+        assert await program.status(seconds=5) == 0
+        await trio.aclose_forcefully(stream)
+
+
+async def test_a_signal_before_it_serves_ends_it_as_well() -> None:
+    async with run(["candlesync", "serve", "--bind", "127.0.0.1:0"]) as program:
+        with trio.fail_after(15):
+            while "serving" not in program.said:  # noqa: ASYNC110 - it is said, not set
+                await trio.sleep(0.001)
+        program.process.send_signal(signal.SIGTERM)
+        assert await program.status() == 0
+
+
+# --- a service that fails
+
+BROKEN = """
+import trio
+from candlesync.supervisor import Supervisor
+
+async def run(self, *, task_status=trio.TASK_STATUS_IGNORED):
+    task_status.started()
+    await trio.sleep(1.5)
+    raise RuntimeError("a part of the service has failed")
+
+Supervisor.run = run
+from candlesync.asgi import app
+from candlesync.cli import main
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("name", ["serve", "hypercorn"])
+async def test_a_service_that_fails_ends_the_process_with_an_error_instead_of_serving_on(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    number = free_port()
+    arguments = {"serve": ["broken", "serve"], "hypercorn": [*HYPERCORN, "broken:app"]}[name]
+    async with run([*arguments, "--bind", f"127.0.0.1:{number}"], PYTHONPATH=f"{tmp_path}:{REPOSITORY}") as program:
+        port = Port(number)
+        with trio.fail_after(15):
+            while await get(port, "/health") is None:
+                await trio.sleep(0.05)
+        stream = await follower(port)
+        await read_all(stream)
+        await stream.aclose()
+        assert await program.status() not in {0, None}
+        assert await get(port, "/health") is None
+    assert "a part of the service has failed" in program.said

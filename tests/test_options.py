@@ -1,0 +1,201 @@
+"""The options of the command line, by option and by environment variable, and the settings that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from candlesync.cli import main
+from candlesync.config import Settings
+from candlesync.core.candle import Series
+from candlesync.core.interval import Interval
+from candlesync.options import settings_from, settings_from_environment, with_bind, with_settings
+
+
+class Command:
+    """A command with all options, which keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.settings: Settings | None = None
+        self.bind: tuple[str, ...] = ()
+
+    def invoke(self, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Result:
+        @with_settings
+        @with_bind
+        def read(bind: tuple[str, ...], **values: Any) -> None:
+            self.settings, self.bind = settings_from(values), bind
+
+        return CliRunner().invoke(click.command("read")(read), arguments, env=environment)
+
+
+def read(arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Settings:
+    command = Command()
+    result = command.invoke(arguments, environment)
+    assert result.exit_code == 0, result.output
+    assert command.settings is not None
+    return command.settings
+
+
+def bind(arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    command = Command()
+    assert command.invoke(arguments, environment).exit_code == 0
+    return command.bind
+
+
+def test_without_anything_the_defaults_are_those_of_the_settings() -> None:
+    assert read() == Settings()
+    assert bind() == ("127.0.0.1:8000",)
+
+
+OPTIONS: list[tuple[str, str, Callable[[Settings], object], object]] = [
+    ("interval", "5m", attrgetter("intervals"), (Interval.M5,)),
+    ("rest-url", "http://127.0.0.1:9000/binance", attrgetter("rest.base_url"), "http://127.0.0.1:9000/binance"),
+    ("stream-url", "ws://[::1]:9000", attrgetter("stream.stream_url"), "ws://[::1]:9000"),
+    ("history", "1500", attrgetter("rules.history"), 1500),
+    ("symbols-per-connection", "16", attrgetter("stream.symbols_per_connection"), 16),
+    ("max-symbols", "7", attrgetter("supervisor.max_symbols"), 7),
+    ("idle", "90.5", attrgetter("supervisor.idle"), 90.5),
+    ("outage-pause", "0", attrgetter("rules.outage_pause"), 0.0),
+    ("silence", "3", attrgetter("inspection.silence"), 3.0),
+    ("grace", "20", attrgetter("grace"), 20.0),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "get", "value"), OPTIONS, ids=[option[0] for option in OPTIONS])
+def test_each_option_and_its_environment_variable(
+    name: str, text: str, get: Callable[[Settings], object], value: object
+) -> None:
+    variable = f"CANDLESYNC_{name.replace('-', '_').upper()}"
+    assert get(Settings()) != value
+    assert get(read([f"--{name}", text])) == value
+    assert get(read(environment={variable: text})) == value
+
+
+def test_the_command_line_comes_first() -> None:
+    assert read(["--idle", "90"], {"CANDLESYNC_IDLE": "30"}).supervisor.idle == 90
+
+
+def test_the_store() -> None:
+    assert read(["--store", "memory"]) == read(environment={"CANDLESYNC_STORE": "memory"}) == Settings()
+
+
+def test_every_option_of_serve_has_an_environment_variable_and_a_help_text() -> None:
+    tested = {f"--{option[0]}" for option in OPTIONS} | {"--store", "--bind", "--log-level"}
+    parameters = main.commands["serve"].params
+    options = [parameter for parameter in parameters if isinstance(parameter, click.Option)]
+    assert {option.opts[0] for option in options} == tested
+    for option in options:
+        assert option.envvar == f"CANDLESYNC_{option.opts[0].removeprefix('--').replace('-', '_').upper()}"
+        assert option.help
+    (symbols,) = [parameter for parameter in parameters if isinstance(parameter, click.Argument)]
+    assert symbols.envvar == "CANDLESYNC_SYMBOLS"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["BTCUSDT", "ETHUSDT"], {}),
+        (["btcusdt", "EthUsdt"], {}),
+        (["BTCUSDT,ETHUSDT"], {}),
+        (["BTCUSDT", "ETHUSDT", "btcusdt"], {}),
+        ([], {"CANDLESYNC_SYMBOLS": "BTCUSDT,ETHUSDT"}),
+        ([], {"CANDLESYNC_SYMBOLS": "BTCUSDT ETHUSDT"}),
+        ([], {"CANDLESYNC_SYMBOLS": " btcusdt, ethusdt ,"}),
+        (["BTCUSDT", "ETHUSDT"], {"CANDLESYNC_SYMBOLS": "LTCUSDT"}),
+    ],
+)
+def test_symbols_in_any_case_by_word_or_comma_each_once(arguments: list[str], environment: dict[str, str]) -> None:
+    assert read(arguments, environment).symbols == ("BTCUSDT", "ETHUSDT")
+
+
+def test_several_intervals_by_option_or_comma() -> None:
+    wanted = (Interval.M1, Interval.MO1, Interval.H1)
+    assert read(["--interval", "1m", "--interval", "1M", "--interval", "1h"]).intervals == wanted
+    assert read(["--interval", "1m,1M,1h"]).intervals == wanted
+    assert read(environment={"CANDLESYNC_INTERVAL": "1m,1M 1h"}).intervals == wanted
+
+
+def test_what_is_pinned_is_each_symbol_at_each_interval() -> None:
+    settings = read(["BTCUSDT", "ETHUSDT", "--interval", "1m,5m"])
+    assert set(settings.pinned) == {
+        Series(symbol, interval) for symbol in ("BTCUSDT", "ETHUSDT") for interval in (Interval.M1, Interval.M5)
+    }
+
+
+def test_where_to_listen() -> None:
+    assert bind(["--bind", "0.0.0.0:80", "--bind", "[::]:8000"]) == ("0.0.0.0:80", "[::]:8000")
+    assert bind(environment={"CANDLESYNC_BIND": "127.0.0.1:1,localhost:0"}) == ("127.0.0.1:1", "localhost:0")
+
+
+BAD = {
+    "SYMBOL": (["BTC USDT!"], "symbols look like BTCUSDT"),
+    "SYMBOL in Unicode": (["b\u0131tcoin"], "symbols look like BTCUSDT"),
+    "SYMBOL too long": (["A" * 51], "symbols look like BTCUSDT"),
+    "--interval": (["--interval", "2m"], "1s, 1m, 3m"),
+    "--interval in another case": (["--interval", "1H"], "1s, 1m, 3m"),
+    "--store": (["--store", "redis://localhost"], "memory"),
+    "--rest-url": (["--rest-url", "nonsense"], "http or https"),
+    "--rest-url of another kind": (["--rest-url", "ftp://binance"], "http or https"),
+    "--rest-url without a host": (["--rest-url", "https://"], "a host"),
+    "--rest-url with half an address": (["--rest-url", "http://["], "a host"),
+    "--rest-url with a query": (["--rest-url", "https://binance?a=b"], "http or https"),
+    "--rest-url with a bad port": (["--rest-url", "http://binance:99999"], "port"),
+    "--stream-url": (["--stream-url", "https://binance"], "ws or wss"),
+    "--stream-url without a host": (["--stream-url", "wss://"], "a host"),
+    "--stream-url with a bad port": (["--stream-url", "wss://binance:0"], "port"),
+    "--history": (["--history", "999"], "1000"),
+    "--history as a word": (["--history", "many"], "many"),
+    "--symbols-per-connection": (["--symbols-per-connection", "65"], "64"),
+    "--max-symbols": (["--max-symbols", "0"], "1"),
+    "--idle": (["--idle", "0"], "1"),
+    "--idle that is no number": (["--idle", "nan"], "not a number of seconds"),
+    "--outage-pause": (["--outage-pause", "-1"], "0"),
+    "--silence": (["--silence", "inf"], "not a number of seconds"),
+    "--grace": (["--grace", "0.5"], "1"),
+    "--grace without end": (["--grace", "inf"], "not a number of seconds"),
+    "--bind": (["--bind", "8000"], "HOST:PORT"),
+    "--bind without a host": (["--bind", ":8000"], "HOST:PORT"),
+    "--bind with a bad port": (["--bind", "127.0.0.1:65536"], "HOST:PORT"),
+    "--bind with another port": (["--bind", "127.0.0.1:٨"], "HOST:PORT"),
+    "--unknown": (["--unknown"], "No such option"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_value_gets_a_clear_message_and_exit_status_2(what: str) -> None:
+    arguments, says = BAD[what]
+    result = CliRunner().invoke(main, ["serve", *arguments])
+    assert result.exit_code == 2
+    name = what.split(maxsplit=1)[0]
+    message = result.output.rpartition("Error: ")[2]
+    assert name in message
+    assert says in message
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("what", [name for name, (arguments, _) in BAD.items() if len(arguments) == 2])
+def test_a_bad_value_in_the_environment_gets_the_same_and_the_variable_is_named(what: str) -> None:
+    (option, value), says = BAD[what]
+    variable = f"CANDLESYNC_{option.removeprefix('--').replace('-', '_').upper()}"
+    result = CliRunner().invoke(main, ["serve"], env={variable: value})
+    assert result.exit_code == 2
+    assert variable in result.output
+    assert says in result.output
+
+
+def test_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANDLESYNC_SYMBOLS", "btcusdt,ethusdt")
+    monkeypatch.setenv("CANDLESYNC_INTERVAL", "1m,1h")
+    monkeypatch.setenv("CANDLESYNC_REST_URL", "http://127.0.0.1:9")
+    settings = settings_from_environment()
+    assert settings.symbols == ("BTCUSDT", "ETHUSDT")
+    assert settings.intervals == (Interval.M1, Interval.H1)
+    assert settings.rest.base_url == "http://127.0.0.1:9"
+    monkeypatch.setenv("CANDLESYNC_HISTORY", "many")
+    with pytest.raises(click.UsageError, match="many"):
+        settings_from_environment()

@@ -1,0 +1,384 @@
+"""The task of one symbol: intervals come and go while it runs. Real synchronizers, store and hub; a stand-in feed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from candlesync.binance.feed import Sink
+from candlesync.binance.pace import ConnectionPace
+from candlesync.binance.pool import FeedPool, SymbolFeed
+from candlesync.binance.stream import StreamSettings
+from candlesync.core.candle import Candle, Series
+from candlesync.core.interval import Interval
+from candlesync.core.sync import Rules
+from candlesync.errors import UnknownSymbol
+from candlesync.hub import Hub, Outbox, Topic
+from candlesync.inspection import InspectionSettings
+from candlesync.store.memory import MemoryStore
+from candlesync.symbol import SymbolTask
+from tests.builders import BTC, answer, candle, forming, minute
+
+BTC_5M = Series("BTCUSDT", Interval.M5)
+BTC_1H = Series("BTCUSDT", Interval.H1)
+
+
+class Feeds(FeedPool):
+    """A pool whose one feed is moved by the test, and is its own record of what was asked of it."""
+
+    def __init__(self) -> None:
+        settings = StreamSettings(stream_url="ws://binance.test")
+        super().__init__(settings, ConnectionPace(settings))
+        self.followed: list[Interval] = []
+        self.asked: list[tuple[str, Interval]] = []
+        self.sink: Sink | None = None
+        self.end_after = 0.0
+        """How long the feed takes to end: its connection has a close handshake."""
+
+    @asynccontextmanager
+    async def subscription(self, symbol: str, sink: Sink) -> AsyncIterator[SymbolFeed]:
+        assert symbol == "BTCUSDT"
+        assert self.sink is None, "a symbol has one feed"
+        self.sink = sink
+        try:
+            yield cast("SymbolFeed", self)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self.end_after)
+            self.sink = None
+
+    def follow(self, interval: Interval) -> None:
+        self.asked.append(("follow", interval))
+        self.followed.append(interval)
+        self.connect(interval)
+
+    def drop(self, interval: Interval) -> None:
+        self.asked.append(("drop", interval))
+        self.followed.remove(interval)
+
+    def reconnect(self, reason: str) -> None:
+        raise AssertionError(reason)  # nothing is silent for so long here
+
+    def connect(self, interval: Interval) -> None:
+        assert self.sink is not None
+        self.sink.stream_connected(Series("BTCUSDT", interval))
+
+    def show(self, series: Series, shown: Candle) -> None:
+        assert self.sink is not None
+        self.sink.stream_frame(series, shown)
+
+
+class Klines:
+    """REST, which knows the first five candles of each interval, the last one forming."""
+
+    def __init__(self) -> None:
+        self.unknown: set[Interval] = set()
+        self.asked: list[Interval] = []
+
+    async def klines(
+        self, series: Series, *, start_time: int | None = None, patience: float = 0.0
+    ) -> tuple[Candle, ...]:
+        await trio.sleep(0.01 * (patience > 0))
+        self.asked.append(series.interval)
+        if series.interval in self.unknown:
+            raise UnknownSymbol("Binance does not know BTCUSDT")
+        interval = series.interval
+        times = [interval.next(interval.floor(minute(0)), number) for number in range(5)]
+        rows = answer([candle(time, interval=interval) for time in times])
+        return tuple(row for row in rows if start_time is None or row.open_time >= start_time)
+
+    async def newest(self, series: Series, count: int, *, patience: float = 0.0) -> tuple[Candle, ...]:
+        return (await self.klines(series, patience=patience))[-count:]
+
+
+class Store(MemoryStore):
+    """A store that takes its time to forget, as one outside of the process does."""
+
+    async def forget(self, series: Series, *, token: int) -> None:
+        await trio.sleep(0.1)
+        await super().forget(series, token=token)
+
+
+class World:
+    """A task and what is around it."""
+
+    def __init__(self, *intervals: Interval) -> None:
+        self.hub = Hub(1000)
+        self.store = Store(1000)
+        self.klines = Klines()
+        self.feeds = Feeds()
+        self.intervals = set(intervals)
+        self.task = SymbolTask(
+            "BTCUSDT",
+            self.intervals,
+            hub=self.hub,
+            store=self.store,
+            klines=self.klines,
+            feeds=self.feeds,
+            rules=Rules(),
+            inspection=InspectionSettings(silence=1e6, fills_first=1e6),
+        )
+
+    @asynccontextmanager
+    async def runs(self) -> AsyncIterator[SymbolTask]:
+        """The task, running; in the end nothing of it is left."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.task.run)
+            await trio.sleep(1)
+            yield self.task
+            nursery.cancel_scope.cancel()
+        self.assert_nothing_runs()
+
+    def assert_nothing_runs(self) -> None:
+        assert self.task.synchronizers == {}
+        assert self.feeds.followed == []
+        assert self.feeds.sink is None
+
+    def topic(self, series: Series) -> Topic:
+        topic = self.hub.get(series)
+        assert topic is not None, f"{series} is not followed"
+        return topic
+
+
+def state_of(topic: Topic) -> str:
+    return topic.state.value
+
+
+# --- what it follows
+
+
+async def test_it_follows_its_intervals_until_they_are_live(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1, Interval.M5)
+    async with world.runs() as task:
+        for series in (BTC, BTC_5M):
+            topic = world.topic(series)
+            assert (state_of(topic), len(topic.replica)) == ("live", 5)
+            assert await world.store.read(series) == topic.replica.snapshot()
+        assert task.synchronizers.keys() == {Interval.M1, Interval.M5}
+
+
+async def test_a_frame_goes_to_its_own_series(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1, Interval.M5)
+    async with world.runs():
+        world.feeds.show(BTC, forming(minute(4), "5.00000000", trades=99))
+        world.feeds.show(BTC_1H, forming(BTC_1H.interval.floor(minute(0))))  # nobody follows it: no harm
+        await trio.sleep(1)
+        tail = world.topic(BTC).replica.tail
+        assert tail is not None
+        assert (tail.close, tail.trades) == ("5.00000000", 99)
+        assert world.topic(BTC_5M).replica.revision == 1
+
+
+async def test_lost_and_connected_again(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1)
+    async with world.runs() as task:
+        topic = world.topic(BTC)
+        task.stream_lost(BTC, "gone")
+        task.stream_lost(BTC_1H, "never there")
+        assert state_of(topic) == "stale"
+        asked = len(world.klines.asked)
+        await trio.sleep(100)
+        assert len(world.klines.asked) == asked, "nothing is asked for a series without a feed"
+        world.feeds.connect(Interval.M1)
+        assert state_of(topic) == "syncing", "not before REST has confirmed the tail"
+        await trio.sleep(1)
+        assert state_of(topic) == "live"
+        assert len(world.klines.asked) > asked
+
+
+async def test_the_end_makes_its_series_stale_and_keeps_what_they_hold(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1)
+    async with world.runs():
+        topic = world.topic(BTC)
+        assert state_of(topic) == "live"
+    assert state_of(topic) == "stale"
+    assert world.topic(BTC) is topic
+    assert len(topic.replica) == 5
+
+
+# --- intervals that come
+
+
+async def test_an_interval_joins_while_it_runs(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1)
+    async with world.runs() as task:
+        task.add(Interval.M5)
+        await trio.sleep(1)
+        assert state_of(world.topic(BTC_5M)) == "live"
+        assert world.feeds.asked == [("follow", Interval.M1), ("follow", Interval.M5)]
+
+
+async def test_an_interval_that_joins_twice_is_followed_once(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1)
+    async with world.runs() as task:
+        for _ in range(3):
+            task.add(Interval.M5)
+        task.add(Interval.M1)
+        await trio.sleep(1)
+        task.add(Interval.M5)
+        await trio.sleep(1)
+        assert world.feeds.followed == [Interval.M1, Interval.M5]
+
+
+async def test_an_interval_that_joins_before_it_runs_is_followed(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1)
+    world.task.add(Interval.M5)
+    assert world.intervals == {Interval.M1, Interval.M5}
+    async with world.runs():
+        assert set(world.feeds.followed) == {Interval.M1, Interval.M5}
+
+
+# --- intervals that go
+
+
+async def test_an_interval_leaves_while_the_others_go_on(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1, Interval.M5)
+    async with world.runs() as task:
+        gone = world.topic(BTC_5M)
+        await task.remove(Interval.M5)
+        await trio.sleep(1)
+        assert world.hub.get(BTC_5M) is None
+        assert await world.store.read(BTC_5M) is None, "and nothing is kept of it"
+        assert state_of(gone) == "stale"
+        assert task.synchronizers.keys() == world.intervals == {Interval.M1}
+        assert world.feeds.followed == [Interval.M1]
+        world.feeds.show(BTC, forming(minute(4), trades=99))
+        await trio.sleep(1)
+        assert world.topic(BTC).replica.revision == 2
+
+
+async def test_an_interval_that_left_and_comes_again_begins_anew(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1)
+    async with world.runs() as task:
+        life = world.topic(BTC).replica.life
+        await task.remove(Interval.M1)
+        task.add(Interval.M1)
+        await trio.sleep(1)
+        assert state_of(world.topic(BTC)) == "live"
+        assert world.topic(BTC).replica.life != life
+        assert world.feeds.followed == [Interval.M1]
+
+
+async def test_it_leaves_and_comes_again_at_once(autojump_clock: MockClock) -> None:
+    """Who follows it anew must not read what the store is about to forget: it could never change it again."""
+    world = World(Interval.M1)
+    async with world.runs() as task, trio.open_nursery() as nursery:
+        nursery.start_soon(task.remove, Interval.M1)
+        await trio.sleep(0.01)
+        assert world.hub.get(BTC) is None
+        assert await world.store.read(BTC) is not None
+        task.add(Interval.M1)
+        await trio.sleep(1)
+        topic = world.topic(BTC)
+        assert state_of(topic) == "live"
+        world.feeds.show(BTC, forming(minute(4), trades=99))
+        await trio.sleep(1)
+        assert topic.replica.revision == 2
+        assert await world.store.read(BTC) == topic.replica.snapshot()
+        assert world.feeds.followed == [Interval.M1]
+
+
+async def test_it_comes_and_leaves_at_once(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1)
+    async with world.runs() as task:
+        task.add(Interval.M5)
+        await task.remove(Interval.M5)
+        await trio.sleep(1)
+        assert world.hub.get(BTC_5M) is None
+        assert world.feeds.followed == [Interval.M1]
+        task.add(Interval.M5)
+        await task.remove(Interval.M5)
+        task.add(Interval.M5)
+        await trio.sleep(1)
+        assert state_of(world.topic(BTC_5M)) == "live"
+
+
+async def test_an_interval_that_nobody_follows_leaves_without_harm(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1)
+    await world.task.remove(Interval.H1)  # not running yet
+    async with world.runs() as task:
+        await task.remove(Interval.H1)
+        assert world.feeds.followed == [Interval.M1]
+
+
+async def test_an_interval_leaves_when_the_symbol_has_another_owner(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1)
+    async with world.runs() as task:
+        await world.store.claim("BTCUSDT")
+        await task.remove(Interval.M1)
+        assert world.hub.get(BTC) is None
+        assert await world.store.read(BTC) is not None, "what is kept is the new owner's"
+
+
+async def test_a_subscriber_of_what_left_hears_no_more(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1)
+    async with world.runs() as task:
+        topic = world.topic(BTC)
+        outbox = Outbox()
+        topic.subscribe(outbox)
+        await task.remove(Interval.M1)
+        await trio.sleep(1)
+        await outbox.take()  # the state: it is stale now
+        revision = topic.replica.revision
+        task.stream_frame(BTC, forming(minute(4), trades=99))
+        await trio.sleep(1)
+        assert topic.replica.revision == revision
+
+
+# --- death
+
+
+async def test_what_a_synchronizer_cannot_deal_with_ends_the_task_and_all_of_it(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1)
+
+    async def join_what_is_unknown() -> None:
+        async with world.runs() as task:
+            world.klines.unknown.add(Interval.M5)
+            task.add(Interval.M5)
+            await trio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await join_what_is_unknown()
+    assert caught.group_contains(UnknownSymbol)
+    world.assert_nothing_runs()
+    assert state_of(world.topic(BTC)) == "stale"
+
+
+async def test_an_interval_that_joins_while_a_dead_task_still_ends(autojump_clock: MockClock) -> None:
+    """It is followed by the next task, and nobody gets an error for having come at this moment."""
+    world = World(Interval.M1)
+    world.feeds.end_after = 5
+    world.klines.unknown.add(Interval.M1)
+
+    async def join_late() -> None:
+        await trio.sleep(2)
+        assert world.task.synchronizers == {}
+        assert world.feeds.sink is not None
+        world.task.add(Interval.M5)
+        await world.task.remove(Interval.M1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(join_late)
+        with pytest.raises(ExceptionGroup) as caught:
+            await world.task.run()
+    assert caught.group_contains(UnknownSymbol)
+    assert trio.current_time() > 5
+    assert world.intervals == {Interval.M5}
+    world.assert_nothing_runs()
+
+
+async def test_a_task_that_is_cancelled_at_once_leaves_nothing() -> None:
+    world = World(Interval.M1)
+    for ticks in range(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.task.run)
+            for _ in range(ticks):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        world.assert_nothing_runs()
+    await wait_all_tasks_blocked()
