@@ -9,12 +9,12 @@ from __future__ import annotations
 import click
 import structlog
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanScope, Scope
 
 from candlesync import log
 from candlesync.config import Settings
 from candlesync.edge.collector import relax
-from candlesync.edge.server import install
+from candlesync.edge.server import WORKERS, install
 from candlesync.options import settings_from_environment
 from candlesync.service import Service
 
@@ -36,21 +36,28 @@ class Application:
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """See the ASGI specification."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._live(scope, receive, send)
         elif self._service is None:
             raise RuntimeError("the server does not support the ASGI lifespan, in which the service runs")
         else:
             await self._service.app(scope, receive, send)
 
-    async def _live(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def _live(self, scope: LifespanScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         await receive()
-        log.configure()
-        relax()
+        refusal = ""
         try:
-            self._service = Service(settings_from_environment())
+            level, settings = settings_from_environment()
         except click.UsageError as error:
-            await send({"type": "lifespan.startup.failed", "message": error.format_message()})
+            refusal = error.format_message()
+        if refusal:  # not in the block above: Hypercorn's error would be told with ours and all of click's
+            await send({"type": "lifespan.startup.failed", "message": refusal})
             return
+        log.configure(level)
+        relax()
+        if scope["state"].get(WORKERS, 1) > 1:
+            _log.warning("several workers with the memory store: each has its own feed and its own life of a series")
+        self._service = Service(settings)
+        install(send_timeout=settings.send_timeout, grace=settings.grace, on_termination=self._stop)
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._service.run)

@@ -12,21 +12,10 @@ import candlesync
 from candlesync import log
 from candlesync.config import Settings
 from candlesync.demo import run_demo
-from candlesync.options import settings_from, with_bind, with_settings
+from candlesync.options import settings_from, with_bind, with_log_level, with_settings
 from candlesync.server import serve as run_server
 from candlesync.service import Service
 from candlesync.simulator.settings import SimulatorSettings
-
-_LEVELS = click.Choice(["debug", "info", "warning", "error"])
-with_log_level = click.option(
-    "--log-level",
-    type=_LEVELS,
-    default="info",
-    envvar="CANDLESYNC_LOG_LEVEL",
-    show_envvar=True,
-    show_default=True,
-    help="How much is said on standard error.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

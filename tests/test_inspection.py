@@ -110,6 +110,18 @@ async def test_after_a_thin_time_silence_is_noticed_within_the_cap(autojump_cloc
         assert len(reconnects) == 1
 
 
+async def test_once_frames_come_again_silence_is_noticed_as_soon_as_ever(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    async with watched(world) as (synchronizer, reconnects):
+        await trio.sleep(600)
+        for trades in range(11, 41):
+            synchronizer.frame(forming(minute(3), trades=trades))
+            await trio.sleep(5)
+        world.upstream.candles[-1] = candle(minute(3), trades=99)
+        await trio.sleep(9)
+        assert len(reconnects) == 1
+
+
 async def test_a_frame_that_was_on_its_way_is_waited_for(autojump_clock: MockClock) -> None:
     world = World(minutes(0, 3))
     async with watched(world) as (synchronizer, reconnects):

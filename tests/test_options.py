@@ -192,7 +192,9 @@ def test_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANDLESYNC_SYMBOLS", "btcusdt,ethusdt")
     monkeypatch.setenv("CANDLESYNC_INTERVAL", "1m,1h")
     monkeypatch.setenv("CANDLESYNC_REST_URL", "http://127.0.0.1:9")
-    settings = settings_from_environment()
+    monkeypatch.setenv("CANDLESYNC_LOG_LEVEL", "warning")
+    level, settings = settings_from_environment()
+    assert level == "warning"
     assert settings.symbols == ("BTCUSDT", "ETHUSDT")
     assert settings.intervals == (Interval.M1, Interval.H1)
     assert settings.rest.base_url == "http://127.0.0.1:9"

@@ -21,15 +21,18 @@ from tests.upstream import RULES, WatchedTopic, World
 
 
 class CancelAtStep(trio.abc.Instrument):
-    """Cancels a scope when a task has come to its n-th await, and is waiting there."""
+    """Cancels a scope when `cancellable_run` has come to its n-th await, and is waiting there."""
 
-    def __init__(self, name: str, step: int, scope: trio.CancelScope) -> None:
-        self._name = name
+    def __init__(self, world: World, step: int, scope: trio.CancelScope) -> None:
+        self._world = world
         self._scope = scope
         self._left = step
+        self.torn_apart = 0
+        """Awaits at which a commit was known to stand and was not published."""
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task.name == self._name:
+        if task.name == f"{__name__}.cancellable_run":
+            self.torn_apart += self._world.store.told != len(self._world.topic.published_commits)
             self._left -= 1
             if self._left == 0:
                 self._scope.cancel()
@@ -105,13 +108,14 @@ async def cancel_at_each_await(check: Callable[[World], Awaitable[None]], *, han
         world.store.hang_after.add(hang_after)
         await world.make()
         scope = trio.CancelScope()
-        cancel = CancelAtStep(f"{__name__}.cancellable_run", step, scope)
+        cancel = CancelAtStep(world, step, scope)
         trio.lowlevel.add_instrument(cancel)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancellable_run, world, scope, nursery.cancel_scope)
             await eventful(world)
             scope.cancel()
         trio.lowlevel.remove_instrument(cancel)
+        assert cancel.torn_apart == 0
         assert world.topic.state is State.STALE
         check_continuous(world.candles)
         await check(world)
@@ -170,6 +174,7 @@ async def test_a_commit_that_timed_out_is_settled_by_reading(autojump_clock: Moc
         assert world.topic.state is State.LIVE
         await world.check_store_and_topic_agree()
         assert [made.revision for made in world.store.commits] == [1, 2], "it was made once"
+        assert world.store.attempts == ([1, 2] if happened else [1, 2, 2]), "it was read before it was tried again"
 
 
 async def test_frames_go_on_while_a_commit_hangs(autojump_clock: MockClock) -> None:

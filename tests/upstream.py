@@ -65,6 +65,10 @@ class TroubledStore(MemoryStore):
         super().__init__(history)
         self.commits: list[Commit] = []
         """What was committed, in order."""
+        self.attempts: list[int] = []
+        """The revisions that were to be made, in order, whatever became of it."""
+        self.told = 0
+        """How many commits have returned to their caller."""
         self.hang_before: set[int] = set()
         """The commits that make these revisions hang for ever and do not happen; each once."""
         self.hang_after: set[int] = set()
@@ -85,6 +89,7 @@ class TroubledStore(MemoryStore):
 
     async def commit(self, series: Series, commit: Commit, *, token: int) -> None:
         """See `Store.commit`."""
+        self.attempts.append(commit.revision)
         await self._travel()
         if commit.revision in self.hang_before:
             self.hang_before.remove(commit.revision)
@@ -97,6 +102,7 @@ class TroubledStore(MemoryStore):
             self.hang_after.remove(commit.revision)
             await trio.sleep_forever()
         await self._travel()
+        self.told += 1
 
     async def _travel(self) -> None:
         for _ in range(self._checkpoints):

@@ -26,12 +26,15 @@ import hypercorn.protocol.ws_stream
 import hypercorn.trio.run
 import structlog
 import trio
+from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Data, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
+from hypercorn.typing import AppWrapper, LifespanState
 from wsproto.connection import ConnectionState
 from wsproto.extensions import Extension
 from wsproto.handshake import server_extensions_handshake
@@ -136,6 +139,18 @@ def extensions_or_none(offered: str | Sequence[str], known: Sequence[Extension])
         return None
 
 
+WORKERS = "candlesync.workers"
+"""Where a lifespan's state says how many workers the server has."""
+
+
+class CountingLifespan(Lifespan):
+    """Hypercorn's side of the lifespan, which tells the application how many workers there are."""
+
+    def __init__(self, app: AppWrapper, config: Config, state: LifespanState) -> None:
+        state[WORKERS] = config.workers
+        super().__init__(app, config, state)
+
+
 class NoticingContext(WorkerContext):
     """Hypercorn's state of one server, which says when it begins to go down.
 
@@ -170,6 +185,7 @@ def install(*, send_timeout: float, grace: float, on_termination: Callable[[], N
     # The seam: Hypercorn finds each of these by its name in its own module, also in each of several workers.
     vars(hypercorn.trio.run)["TCPServer"] = BoundedServer
     vars(hypercorn.trio.run)["WorkerContext"] = NoticingContext
+    vars(hypercorn.trio.run)["Lifespan"] = CountingLifespan
     vars(hypercorn.protocol.h11)["WSStream"] = StrictStream
     vars(hypercorn.protocol.ws_stream)["server_extensions_handshake"] = extensions_or_none
 

@@ -334,6 +334,7 @@ async def on_a_port(
 SEAMS = (
     (hypercorn.trio.run, "TCPServer"),
     (hypercorn.trio.run, "WorkerContext"),
+    (hypercorn.trio.run, "Lifespan"),
     (hypercorn.protocol.h11, "WSStream"),
     (hypercorn.protocol.ws_stream, "server_extensions_handshake"),
 )
