@@ -98,13 +98,12 @@ class Supervisor:
                 await self._symbols.require(series.symbol)
             topic = self._start(series)
         topic.touch()
-        if not topic.is_begun:
+        if not topic.is_begun and not self._why_unknown(series.symbol):
             with trio.move_on_after(self._settings.start_timeout):
                 await topic.begun()
-        followed = self._followed.get(series.symbol)
-        if not topic.is_begun and followed is not None and followed.unknown:
-            raise UnknownSymbol(followed.unknown)
         if not topic.is_begun:
+            if unknown := self._why_unknown(series.symbol):
+                raise UnknownSymbol(unknown)
             reason = topic.failure or "the first candles have not come yet"
             raise UpstreamUnavailable(f"{series} cannot be served yet: {reason}", retry_after=5.0)
         return topic
@@ -131,6 +130,10 @@ class Supervisor:
                 if seconds >= self._settings.ready_after:
                     reasons[str(series)] = f"{topic.state.value}, not live for {seconds:.0f} s"
         return reasons
+
+    def _why_unknown(self, symbol: str) -> str:
+        followed = self._followed.get(symbol)
+        return "" if followed is None else followed.unknown
 
     def _start(self, series: Series) -> Topic:
         """Follow a series. Synchronous, so that two requests at once start it once."""

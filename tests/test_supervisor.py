@@ -288,6 +288,11 @@ async def test_a_pinned_symbol_that_is_unknown_is_said_to_be_and_tried_again(aut
         async with world.runs() as supervisor:
             with pytest.raises(UnknownSymbol, match="does not know BTCUSDT"):
                 await supervisor.ensure(BTC)
+            assert trio.current_time() == 10
+            for series in (BTC, BTC_5M):
+                with pytest.raises(UnknownSymbol, match="does not know BTCUSDT"):
+                    await supervisor.ensure(series)
+            assert trio.current_time() == 10, "once it is known to be unknown, nobody waits"
             assert supervisor.not_ready() == {"BTCUSDT 1m": "Binance does not know BTCUSDT"}
             await trio.sleep(30)
             assert world.starts("BTCUSDT")[:4] == [0, 3, 7, 13]

@@ -9,7 +9,7 @@ What Hypercorn 0.18 does, and what is done about it here (all tried, see ``tests
   ended are cancelled.
 - It tells the handler of an answer with ``Connection: close`` that the client has left before it closes, and Quart
   cancels the handler, which was about to close. Here closing is not cancelled.
-- It lets an error of one connection end the server with all of its connections; two packets of a client can do that.
+- It lets an error of one connection end the server with all of its connections; a handshake with a frame right behind it did that.
   Here such an error ends its own connection.
 
 `install` makes Hypercorn use it, under our own ``serve`` and under the ``hypercorn`` command.

@@ -57,7 +57,9 @@ def clean_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     with structlog.testing.capture_logs() as events:
         yield
     assert not [event for event in events if event["log_level"] in {"error", "critical"} or "exc_info" in event]
-    assert not [record.getMessage() for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}]
+    assert not [
+        record.getMessage() for record in caplog.get_records("call") if record.levelname in {"ERROR", "CRITICAL"}
+    ]
 
 
 def symbols_over(names: Iterable[str], status: int = 200) -> tuple[Symbols, Rest]:
