@@ -139,6 +139,7 @@ BAD = {
     "--interval": (["--interval", "2m"], "1s, 1m, 3m"),
     "--interval in another case": (["--interval", "1H"], "1s, 1m, 3m"),
     "--store": (["--store", "redis://localhost"], "memory"),
+    "--bind without an address": (["--bind", ""], "no address is given"),
     "--rest-url": (["--rest-url", "nonsense"], "http or https"),
     "--rest-url of another kind": (["--rest-url", "ftp://binance"], "http or https"),
     "--rest-url without a host": (["--rest-url", "https://"], "a host"),

@@ -9,8 +9,8 @@ What Hypercorn 0.18 does, and what is done about it here (all tried, see ``tests
   ended are cancelled.
 - It tells the handler of an answer with ``Connection: close`` that the client has left before it closes, and Quart
   cancels the handler, which was about to close. Here closing is not cancelled.
-- It lets an error of one connection end the server with all of its connections; a handshake with a frame right behind it did that.
-  Here such an error ends its own connection.
+- It lets an error of one connection end the server with all of its connections; a handshake with a frame right behind
+  it did that. Here such an error ends its own connection.
 
 `install` makes Hypercorn use it, under our own ``serve`` and under the ``hypercorn`` command.
 """
@@ -79,20 +79,25 @@ class BoundedServer(TCPServer):
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             return
-        async with self.send_lock:
-            is_gone = False
-            # Shielded as in Hypercorn, so that no frame is cut in two by a cancellation; but bounded.
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + self.send_timeout) as scope:
-                self._sends.add(scope)
-                try:
-                    await self.stream.send_all(event.data)
-                except _GONE:
-                    is_gone = True
-                finally:
-                    self._sends.discard(scope)
-            if scope.cancelled_caught or is_gone:
-                await trio.aclose_forcefully(self.stream)
-                self._scope.cancel()
+        # Shielded as in Hypercorn, and the lock with it: wsproto has made the frame, and for its compression every
+        # frame made is a frame sent. So a cancellation neither cuts a frame in two nor leaves one out. But bounded.
+        with trio.CancelScope(shield=True):
+            async with self.send_lock:
+                await self._send(event.data)
+
+    async def _send(self, data: bytes) -> None:
+        is_gone = False
+        with trio.CancelScope(deadline=trio.current_time() + self.send_timeout) as scope:
+            self._sends.add(scope)
+            try:
+                await self.stream.send_all(data)
+            except _GONE:
+                is_gone = True
+            finally:
+                self._sends.discard(scope)
+        if scope.cancelled_caught or is_gone:
+            await trio.aclose_forcefully(self.stream)
+            self._scope.cancel()
 
     async def _read_data(self) -> None:
         while True:
@@ -126,7 +131,9 @@ class StrictStream(WSStream):
         if isinstance(event, Data) and not self.closed and not self.handshake.accepted:
             raise ConnectionAbortedError("data came before the handshake was answered")
         await super().handle(event)
-        if self.state is ASGIWebsocketState.CONNECTED and self.connection.state is ConnectionState.LOCAL_CLOSING:
+        if not isinstance(event, Data) or self.state is not ASGIWebsocketState.CONNECTED:
+            return
+        if self.connection.state is ConnectionState.LOCAL_CLOSING:
             # Hypercorn itself has closed (1009, a message too long), without a word to the application.
             await self.send(StreamClosed(stream_id=self.stream_id))
 

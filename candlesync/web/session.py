@@ -201,23 +201,35 @@ class ManySeries(Session):
         nursery.start_soon(self._start, message, series, start, scope)
 
     async def _start(self, message: dict[str, object], series: Series, start: Start, scope: trio.CancelScope) -> None:
+        subscriber: Subscriber | None = None
         try:
             with scope:
                 topic = await follow(self._supervisor, series, start)
                 # Before anything else is waited for: a series that nobody has subscribed to may be let go.
                 subscriber = topic.subscribe(self.outbox)
-                try:
-                    await self.send([_answer("subscribed", message, series)])
-                    self._subscribers[series], self._starts[subscriber] = subscriber, start
-                    self.outbox.offer(subscriber)
-                finally:
-                    if self._subscribers.get(series) is not subscriber:
-                        topic.unsubscribe(subscriber)
+            # Outside of the scope: what is being sent is not cut short because the subscription is dropped.
+            if subscriber is None:
+                await self._tell_dropped(message, series)
+                return
+            await self.send([_answer("subscribed", message, series)])
+            if self._starting.get(series) is scope:  # not dropped meanwhile
+                self._subscribers[series], self._starts[subscriber] = subscriber, start
+                self.outbox.offer(subscriber)
         except CandlesyncError as error:
             await self.send([error_message(refusal_of(error), message)])
         finally:
+            if subscriber is not None and self._subscribers.get(series) is not subscriber:
+                subscriber.topic.unsubscribe(subscriber)
             if self._starting.get(series) is scope:
                 del self._starting[series]
+
+    async def _tell_dropped(self, message: dict[str, object], series: Series) -> None:
+        """Answer a subscription that was dropped before it began: every message that asks has an answer."""
+        if series in self._starting or series in self._subscribers:
+            await self.send([_answer("subscribed", message, series)])  # it goes on in the one that started it anew
+        else:
+            refusal = Refusal("not_subscribed", f"{series} was unsubscribed before it began")
+            await self.send([error_message(refusal, message)])
 
     def _drop(self, series: Series) -> bool:
         """End the subscription of a series, or its start; whether there was one."""
