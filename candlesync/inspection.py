@@ -43,10 +43,12 @@ async def watch_silence(
         if synchronizer.frame_time > heard:
             pause, heard = settings.silence, synchronizer.frame_time
             continue
-        if synchronizer.sync.state is not State.LIVE:
+        if not synchronizer.sync.is_whole or synchronizer.sync.state is State.STALE:
             pause = settings.silence  # it is asking REST anyway, or has no connection that could be dead
         elif await _has_unshown_trades(synchronizer, settings):
             silence = trio.current_time() - synchronizer.frame_time
+            # Invariant 10: a connection made anew says nothing of whether this one is better.
+            synchronizer.sync.muted()
             reconnect(f"{synchronizer.series} sent nothing for {silence:.0f} s while REST knows newer trades")
             pause = settings.silence
         else:

@@ -132,6 +132,12 @@ def test_where_to_listen() -> None:
     assert bind(environment={"CANDLESYNC_BIND": "127.0.0.1:1,localhost:0"}) == ("127.0.0.1:1", "localhost:0")
 
 
+def test_an_address_is_needed() -> None:
+    result = Command().invoke(["--bind", ""], None)
+    assert result.exit_code == 2
+    assert "no address is given" in result.output
+
+
 BAD = {
     "SYMBOL": (["BTC USDT!"], "symbols look like BTCUSDT"),
     "SYMBOL in Unicode": (["b\u0131tcoin"], "symbols look like BTCUSDT"),
@@ -139,7 +145,6 @@ BAD = {
     "--interval": (["--interval", "2m"], "1s, 1m, 3m"),
     "--interval in another case": (["--interval", "1H"], "1s, 1m, 3m"),
     "--store": (["--store", "redis://localhost"], "memory"),
-    "--bind without an address": (["--bind", ""], "no address is given"),
     "--rest-url": (["--rest-url", "nonsense"], "http or https"),
     "--rest-url of another kind": (["--rest-url", "ftp://binance"], "http or https"),
     "--rest-url without a host": (["--rest-url", "https://"], "a host"),

@@ -116,6 +116,8 @@ class Sync:
         self._connected = False
         self._connection = 0
         self._confirmed = False
+        self._mute = False
+        """Whether the stream was found dead, and has shown nothing since."""
         self._gap = False
         self._found: Absorbed | None = None
         self._restart = False
@@ -134,7 +136,7 @@ class Sync:
         """What clients are told."""
         if not self._connected:
             return State.STALE
-        return State.LIVE if self.is_whole else State.SYNCING
+        return State.LIVE if self.is_whole and not self._mute else State.SYNCING
 
     @property
     def is_whole(self) -> bool:
@@ -157,8 +159,13 @@ class Sync:
         """The series has no feed."""
         self._connected = False
 
+    def muted(self) -> None:
+        """The stream was found dead: whatever connects, it does not count as live before it has shown something."""
+        self._mute = True
+
     def frame(self, candle: Candle) -> None:
         """The stream has shown a candle. Never more than a few dictionary operations (invariant 8)."""
+        self._mute = False
         tail = self._replica.tail
         anchor = candle.open_time if tail is None else tail.open_time
         on_grid = (

@@ -9,7 +9,9 @@ import trio
 from trio.testing import MockClock
 
 from candlesync.config import Settings
+from candlesync.core.candle import Series
 from candlesync.core.interval import MINUTE, Interval
+from candlesync.core.sync import State
 from candlesync.simulator.faults import (
     Deaf,
     DelayedClose,
@@ -189,3 +191,21 @@ async def test_a_minute_that_only_the_stream_shows_is_not_an_outage(autojump_clo
             assert not chart.candles[shown // 1000].get("filled")
             assert chart.wrong == []
             nursery.cancel_scope.cancel()
+
+
+async def test_a_feed_that_stays_silent_is_not_called_live_however_often_it_connects(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world(REAL_TIME, BTC) as world:
+        await world.until_live()
+        topic = world.service.hub.get(Series("BTCUSDT", Interval.M1))
+        assert topic is not None
+        world.exchange.add_fault(Silent(seconds=300))
+        await trio.sleep(20)
+        for _ in range(270):
+            await trio.sleep(1)
+            assert topic.state is not State.LIVE
+        assert (await world.get("/ready")).status_code == 503
+        await trio.sleep(40)
+        assert topic.state is State.LIVE
+        assert (await world.get("/ready")).status_code == 200
