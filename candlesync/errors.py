@@ -8,6 +8,7 @@
   │    └─ ``UnreadableAnswer``  an answer that is not what Binance documents: void as a whole
   ├─ ``UnreadableFrame``        a stream frame that is not what Binance documents
   ├─ ``TooMany``                a limit of this server was reached
+  ├─ ``StoreUnavailable``       the store did not answer usably: what it was asked to do may have happened, or not
   └─ ``CommitRefused``          the store refused a commit and changed nothing
        ├─ ``RevisionConflict``  the series is not at the life and revision that the commit was made for
        ├─ ``NotContinuous``     the commit would break invariant 1 or 3
@@ -52,6 +53,14 @@ class UnreadableFrame(CandlesyncError):
 
 class TooMany(CandlesyncError):
     """A limit of this server was reached; the message says which."""
+
+
+class StoreUnavailable(CandlesyncError):
+    """The store could not be asked, or did not answer usably; the message says which store and why.
+
+    What it was asked to do may have happened or not, unless the message says more: whoever wants to know reads the
+    series. Nothing that may have happened is tried again before that.
+    """
 
 
 class CommitRefused(CandlesyncError):

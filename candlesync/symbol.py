@@ -11,7 +11,7 @@ from candlesync.binance.pool import FeedPool, SymbolFeed
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
 from candlesync.core.sync import Rules
-from candlesync.errors import Fenced
+from candlesync.errors import Fenced, StoreUnavailable
 from candlesync.hub import Hub
 from candlesync.inspection import InspectionSettings, watch_fills, watch_silence
 from candlesync.store.base import Store
@@ -87,7 +87,8 @@ class SymbolTask:
         series = Series(self.symbol, interval)
         self._hub.close(series)
         async with self._letting_go:
-            with suppress(Fenced):  # then the symbol has another owner, who may keep it
+            # Fenced: the symbol has another owner, who may keep it. Unavailable: it is no memory of ours.
+            with suppress(Fenced, StoreUnavailable):
                 await self._store.forget(series, token=self._token)
 
     @property

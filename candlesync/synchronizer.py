@@ -7,7 +7,8 @@ invariants there, whatever is cancelled and wherever:
   at most ``commit_timeout`` seconds, and there is no await between the store's answer and `Topic.publish`: cancellation
   falls before both or after both.
 - **An unknown outcome is settled by reading.** A commit that timed out or failed may stand in the store; what the store
-  holds is read and published before anything else is decided.
+  holds is read and published before anything else is decided. A store that cannot be asked is asked until it answers:
+  the feed stays, its frames wait, the replica is served as it is, and nobody is told that it is live.
 - **A decision never outlives what it was based on.** The commit names the revision that was read; if the store has
   another one, it refuses, and the series is read again.
 """
@@ -22,12 +23,17 @@ import trio
 
 from candlesync.core.candle import Candle, Series
 from candlesync.core.replica import Commit
-from candlesync.core.sync import Ask, Idle, Rules, Sync, Wait
-from candlesync.errors import RevisionConflict, UpstreamUnavailable
+from candlesync.core.sync import Ask, Idle, Rules, State, Sync, Wait
+from candlesync.errors import RevisionConflict, StoreUnavailable, UpstreamUnavailable
 from candlesync.hub import Topic
 from candlesync.store.base import Store
 
 _log = structlog.get_logger(__name__)
+
+_READ_AGAIN_FIRST = 0.25
+"""Seconds until a store that could not be asked is asked again; doubles each time, to the cap."""
+_READ_AGAIN_CAP = 4.0
+"""Seconds. A store that is back is noticed within so long, and asked by 500 series 125 times a second at most."""
 
 
 class Klines(Protocol):
@@ -73,6 +79,7 @@ class Synchronizer:
         self._event = trio.Event()
         self._wait: Wait | None = None
         self._wait_over = 0.0
+        self._store_answers = True
 
     # --- events: called from the loop that receives frames, so none of them waits (invariant 8)
 
@@ -172,16 +179,44 @@ class Synchronizer:
             _log.warning("commit timed out", series=str(self.series), seconds=self._commit_timeout)
             await self._read()
             return
+        except StoreUnavailable as error:
+            self._note_failure(error)
+            await self._read()
+            return
         self.sync.committed(commit)
         self._tell_state()
 
     async def _read(self) -> None:
-        """Bring the replica to what the store holds, publishing what it did not have."""
-        with trio.fail_after(self._commit_timeout):
-            snapshot = await self._store.read(self.series)
+        """Bring the replica to what the store holds, publishing what it did not have.
+
+        Waits for a store that cannot be asked. Raises `trio.TooSlowError` for one that does not even say so in time.
+        """
+        pause = _READ_AGAIN_FIRST
+        while True:
+            try:
+                with trio.fail_after(self._commit_timeout):
+                    snapshot = await self._store.read(self.series)
+            except StoreUnavailable as error:
+                self._note_failure(error)
+            else:
+                break
+            await trio.sleep(pause)
+            pause = min(_READ_AGAIN_CAP, pause * 2)
+        if not self._store_answers:
+            _log.info("the store answers again", series=str(self.series))
+            self._store_answers = True
+            self.topic.failure = ""
         if snapshot is not None:
             self.topic.adopt(snapshot)
         self.sync.conflicted()
+
+    def _note_failure(self, error: StoreUnavailable) -> None:
+        """Nothing is known of the store: what comes cannot be shown until it answers, and that is said."""
+        if self._store_answers:
+            _log.warning("the store does not answer", series=str(self.series), reason=str(error))
+        self._store_answers = False
+        self.topic.failure = str(error)
+        self._tell_state()
 
     async def _sleep(self, wait: Wait | Idle) -> None:
         """Until the next event, or until the wait is over. A wait that an event cut short goes on where it was."""
@@ -197,7 +232,10 @@ class Synchronizer:
         self._event = trio.Event()
 
     def _tell_state(self) -> None:
-        self.topic.set_state(self.sync.state)
+        state = self.sync.state
+        if state is State.LIVE and not self._store_answers:
+            state = State.SYNCING
+        self.topic.set_state(state)
 
 
 def _new_life() -> str:

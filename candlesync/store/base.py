@@ -13,7 +13,9 @@ either happens whole or not at all. Every implementation passes ``tests/store/co
 - **History.** After a commit the oldest candles beyond the history length are gone, and the snapshot's ``trimmed`` is
   the greatest revision among all that ever left so.
 - **Unknown outcome.** A commit that is cancelled or that fails in another way than by one of the refusals above may or
-  may not have happened. Whoever wants to know reads the series.
+  may not have happened, and the store does not try it again. Whoever wants to know reads the series.
+- **Unavailable.** A store outside of the process raises `StoreUnavailable` from any method, within a time of its own,
+  when it cannot be asked or does not answer usably.
 """
 
 from __future__ import annotations

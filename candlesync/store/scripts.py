@@ -1,0 +1,41 @@
+"""The scripts that run on the server, and the calls of them."""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from pathlib import Path
+
+import msgspec
+
+Argument = str | bytes | int
+
+
+class Script(msgspec.Struct, frozen=True):
+    """A script: its text, and the name by which a server knows it once it has seen the text."""
+
+    text: str
+    sha: str
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One call of a script. All of its keys are of one symbol, and so in one slot of a cluster."""
+
+    script: Script
+    keys: tuple[str, ...]
+    arguments: tuple[Argument, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it sends."""
+        return 100 + sum(len(argument) for argument in self.arguments if not isinstance(argument, int))
+
+
+def _load(name: str) -> Script:
+    text = Path(__file__).with_name(name).read_text("utf-8")
+    return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+CLAIM = _load("claim.lua")
+COMMIT = _load("commit.lua")
+READ = _load("read.lua")
+VERIFY = _load("verify.lua")

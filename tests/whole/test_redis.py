@@ -1,0 +1,84 @@
+"""A synchronizer over a real Redis that goes away and comes back, in real time."""
+
+from __future__ import annotations
+
+import signal
+
+import trio
+
+from candlesync.core.sync import Rules, State
+from candlesync.hub import Topic
+from candlesync.synchronizer import Synchronizer
+from tests.builders import BTC, candles_of, forming, minute, minutes
+from tests.store.redis_server import RedisServer, redis_store, run_server
+from tests.upstream import Upstream
+
+RULES = Rules(history=900)
+
+
+async def trouble(server: RedisServer) -> None:
+    """All that a server of its own free will does not do, twice."""
+    for _ in range(2):
+        await trio.sleep(0.3)
+        server.signal(signal.SIGSTOP)
+        await trio.sleep(0.5)
+        server.signal(signal.SIGCONT)
+        await trio.sleep(0.3)
+        server.kill()
+        await trio.sleep(0.3)
+        server.start()
+        await trio.sleep(0.3)
+        server.client().execute_command("CLIENT", "PAUSE", 400, "WRITE")
+        await trio.sleep(0.6)
+        server.client().script_flush()
+
+
+async def show_minutes(synchronizer: Synchronizer, upstream: Upstream) -> None:
+    """A minute each 20 ms, of which the stream and REST show the same."""
+    number = 3
+    while True:
+        upstream.candles = minutes(0, number + 1)
+        synchronizer.frame(upstream.candles[number])
+        synchronizer.frame(forming(minute(number + 1), trades=1))
+        number += 1
+        await trio.sleep(0.02)
+
+
+async def note_states(topic: Topic, seen: set[State]) -> None:
+    while True:
+        seen.add(topic.state)
+        await trio.sleep(0.01)
+
+
+async def until_whole(topic: Topic, upstream: Upstream) -> None:
+    with trio.fail_after(10):
+        while True:
+            tail = topic.replica.tail
+            if topic.state is State.LIVE and tail and tail.open_time == upstream.candles[-1].open_time:
+                return
+            await trio.sleep(0.02)
+
+
+async def test_whatever_the_server_goes_through_no_candle_is_lost_or_wrong() -> None:
+    with run_server("--appendonly", "yes", "--appendfsync", "always") as server:
+        async with redis_store(server.url, RULES.history, answer_timeout=0.25, deadline=0.5) as store:
+            topic = Topic(BTC, RULES.history)
+            upstream = Upstream(minutes(0, 3))
+            token = await store.claim("BTCUSDT")
+            synchronizer = Synchronizer(topic, store, upstream, RULES, token=token)
+            seen: set[State] = set()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(synchronizer.run)
+                synchronizer.connected()
+                await until_whole(topic, upstream)
+                async with trio.open_nursery() as story:
+                    story.start_soon(show_minutes, synchronizer, upstream)
+                    story.start_soon(note_states, topic, seen)
+                    await trouble(server)
+                    story.cancel_scope.cancel()
+                await until_whole(topic, upstream)
+                assert await store.read(BTC) == topic.replica.snapshot()
+                assert candles_of(topic.replica)[:-1] == upstream.candles[:-1]
+                assert seen == {State.LIVE, State.SYNCING}, "the feed was there all the time"
+                assert store.statistics().failures >= 4
+                nursery.cancel_scope.cancel()
