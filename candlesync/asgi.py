@@ -15,6 +15,7 @@ from candlesync import log
 from candlesync.config import Settings
 from candlesync.edge.collector import relax
 from candlesync.edge.server import WORKERS, install
+from candlesync.edge.workers import replace_dead
 from candlesync.options import settings_from_environment
 from candlesync.service import Service
 
@@ -30,6 +31,8 @@ class Application:
     def __init__(self) -> None:
         self._service: Service | None = None
         settings = Settings()
+        # In Hypercorn's first process only the import happens; in a worker this changes nothing.
+        replace_dead(_report_dead)
         # Before the lifespan: Hypercorn looks for its classes when a worker starts.
         install(send_timeout=settings.send_timeout, grace=settings.grace, on_termination=self._stop)
 
@@ -54,7 +57,7 @@ class Application:
             return
         log.configure(level)
         relax()
-        if scope["state"].get(WORKERS, 1) > 1:
+        if settings.store is None and scope["state"].get(WORKERS, 1) > 1:
             _log.warning("several workers with the memory store: each has its own feed and its own life of a series")
         self._service = Service(settings)
         install(send_timeout=settings.send_timeout, grace=settings.grace, on_termination=self._stop)
@@ -75,6 +78,11 @@ class Application:
     def _stop(self) -> None:
         if self._service is not None:
             self._service.stop()
+
+
+def _report_dead(status: int, seconds: float) -> None:
+    log.configure()  # of Hypercorn's first process, which runs no lifespan
+    _log.error("a worker died and is replaced", status=status, seconds=round(seconds, 1))
 
 
 app = Application()

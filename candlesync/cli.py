@@ -12,7 +12,16 @@ import candlesync
 from candlesync import log
 from candlesync.config import Settings
 from candlesync.demo import run_demo
-from candlesync.options import settings_from, with_bind, with_log_level, with_settings
+from candlesync.errors import StoreUnavailable
+from candlesync.options import (
+    settings_from,
+    store_settings_from,
+    with_bind,
+    with_log_level,
+    with_settings,
+    with_store,
+)
+from candlesync.owners import show_owners
 from candlesync.server import serve as run_server
 from candlesync.service import Service
 from candlesync.simulator.settings import SimulatorSettings
@@ -35,6 +44,16 @@ def serve(bind: tuple[str, ...], log_level: str, **values: Any) -> None:
     """
     log.configure(log_level)
     _run(run_server, Service(settings_from(values)), bind)
+
+
+@main.command()
+@with_store
+def owners(**values: Any) -> None:
+    """Say which nodes share a store, and which of them owns which symbol."""
+    settings = store_settings_from(values)
+    if settings is None:
+        raise click.UsageError("a node with its own memory owns all of its symbols; name a shared store: --store URL")
+    _run(show_owners, settings, click.echo)
 
 
 @main.command()
@@ -68,7 +87,7 @@ def demo(bind: tuple[str, ...], log_level: str, minute: float, seed: int, **valu
 def _run(main_task: Callable[..., Awaitable[None]], *arguments: Any) -> None:
     try:
         trio.run(main_task, *arguments)
-    except* OSError as group:
+    except* (OSError, StoreUnavailable) as group:
         raise click.ClickException("; ".join(str(error) for error in _leaves(group))) from group
 
 

@@ -12,6 +12,8 @@ from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.core.sync import Rules
 from candlesync.inspection import InspectionSettings
+from candlesync.leases import LeaseSettings
+from candlesync.store.redis import RedisSettings
 from candlesync.supervisor import SupervisorSettings
 
 
@@ -29,6 +31,11 @@ class Settings(msgspec.Struct, frozen=True):
     stream: StreamSettings = StreamSettings()
     inspection: InspectionSettings = InspectionSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
+    store: RedisSettings | None = None
+    """The store that this process shares with others; `None`: its own memory."""
+    node_name: str = ""
+    """How this process is called where people see it; empty: its host and its number."""
+    leases: LeaseSettings = LeaseSettings()
     max_subscriptions: int = 500
     """Series that one socket may subscribe to."""
     grace: float = 10.0

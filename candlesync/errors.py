@@ -8,6 +8,7 @@
   │    └─ ``UnreadableAnswer``  an answer that is not what Binance documents: void as a whole
   ├─ ``UnreadableFrame``        a stream frame that is not what Binance documents
   ├─ ``TooMany``                a limit of this server was reached
+  ├─ ``Leased``                 another node owns the symbol
   ├─ ``StoreUnavailable``       the store did not answer usably: what it was asked to do may have happened, or not
   └─ ``CommitRefused``          the store refused a commit and changed nothing
        ├─ ``RevisionConflict``  the series is not at the life and revision that the commit was made for
@@ -53,6 +54,17 @@ class UnreadableFrame(CandlesyncError):
 
 class TooMany(CandlesyncError):
     """A limit of this server was reached; the message says which."""
+
+
+class Leased(CandlesyncError):
+    """Another node owns the symbol, and its lease has not ended."""
+
+    def __init__(self, symbol: str, owner: str, seconds: float) -> None:
+        super().__init__(f"{symbol} is owned by node {owner} for {seconds:.1f} s more, unless it renews its lease")
+        self.owner = owner
+        """The node's identity."""
+        self.seconds = seconds
+        """Until the lease ends, unless it is renewed or released before."""
 
 
 class StoreUnavailable(CandlesyncError):

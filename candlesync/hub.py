@@ -8,9 +8,10 @@ client skips intermediate forming updates by itself, never a candle.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+import msgspec
 import trio
 
 from candlesync.core.candle import Series
@@ -86,6 +87,8 @@ class Topic:
         """Why the series will never have candles."""
         self.lock = trio.Lock()
         """Held over read, decide, backfill, commit and publish: one at a time changes a series."""
+        self.on_state_change: Callable[[], None] | None = None
+        """Called after each change of the state; never waits."""
         self._begun = trio.Event()
         self.published = trio.Event()
         """Set, and replaced, at each change of the replica."""
@@ -108,17 +111,29 @@ class Topic:
         self._begun.set()
 
     def publish(self, commit: Commit) -> list[Entry]:
-        """Show a commit, which the store holds, to everybody. Synchronous: nothing can come in between."""
-        entries = self.replica.apply(commit)
+        """Show a commit, which the store holds, to everybody. Synchronous: nothing can come in between.
+
+        The first commit of a life is shown in place of whatever was there. Raises as `Replica.apply` does.
+        """
+        begins_life = commit.begins and commit.life != self.replica.life
+        entries = self.replica.begin_life(commit) if begins_life else self.replica.apply(commit)
         self.commits += 1
         self._changed()
         return entries
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Become what the store holds, where this node's copy has fallen behind it or apart from it."""
-        if (snapshot.life, snapshot.revision) != (self.replica.life, self.replica.revision):
-            self.replica.restore(snapshot)
-            self._changed()
+        ours = self.replica.position
+        if snapshot.position == ours:
+            return
+        if snapshot.life == ours.life and snapshot.revision < ours.revision:
+            # The store went back within a life. Its revisions will mean something else from here on than they did to
+            # those who have got the later ones: they load again.
+            snapshot = msgspec.structs.replace(snapshot, trimmed=snapshot.revision)
+            for subscriber in self.subscribers:
+                subscriber.life = ""
+        self.replica.restore(snapshot)
+        self._changed()
 
     def set_state(self, state: State) -> None:
         """Tell everybody how true the series is."""
@@ -128,6 +143,8 @@ class Topic:
             self.state = state
             for subscriber in self.subscribers:
                 subscriber.outbox.offer(subscriber)
+            if self.on_state_change is not None:
+                self.on_state_change()
 
     def subscribe(self, outbox: Outbox) -> Subscriber:
         """Begin an interest; the caller sets its position before it waits for anything."""

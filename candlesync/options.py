@@ -15,6 +15,9 @@ from candlesync.config import Settings
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.sync import Rules
 from candlesync.inspection import InspectionSettings
+from candlesync.store.address import Address
+from candlesync.store.codec import Keys
+from candlesync.store.redis import RedisSettings
 from candlesync.supervisor import SupervisorSettings
 from candlesync.web.parameters import read_series
 from candlesync.web.refusal import Refusal
@@ -84,13 +87,47 @@ class _Seconds(click.FloatRange):
         return number
 
 
-def _store(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if value != "memory":
-        raise click.BadParameter(f"{value!r} is not a store that this version has; it has: memory")
+def _store(_context: click.Context, _parameter: click.Parameter, value: str) -> Address | None:
+    """Where Redis is; `None` for this process's memory."""
+    if value == "memory":
+        return None
+    address = Address(value)
+    try:
+        address.options()
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; a store is memory, or {_STORES}") from None
+    return address
+
+
+def _prefix(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    try:
+        Keys(value, 0)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
     return value
 
 
+_STORES = "redis://HOST:PORT/DATABASE, rediss:// (TLS), unix:///PATH, or redis+cluster://HOST:PORT,HOST:PORT"
+
+_with_store = _option(
+    "--store",
+    default="memory",
+    callback=_store,
+    metavar="memory|URL",
+    help=f"Where candles are kept: this process's memory, or a Redis or Valkey that several nodes share: {_STORES}.",
+)
+
+_with_store_prefix = _option(
+    "--store-prefix",
+    default="candlesync",
+    callback=_prefix,
+    metavar="WORD",
+    help="Begins all names in Redis: deployments that share a server have different ones.",
+)
+
+
 _REST, _STREAM, _DEFAULTS = RestSettings(), StreamSettings(), Settings()
+_STORE_DEFAULTS = RedisSettings(Address(""))
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.argument("symbols", nargs=-1, envvar="CANDLESYNC_SYMBOLS", callback=_symbols, metavar="[SYMBOL]..."),
@@ -102,7 +139,21 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="INTERVAL",
         help="Interval to keep of each SYMBOL; give it again for more. Other series are started when asked for.",
     ),
-    _option("--store", default="memory", callback=_store, metavar="memory", help="Where candles are kept."),
+    _with_store,
+    _with_store_prefix,
+    _option(
+        "--node-name",
+        default=_DEFAULTS.node_name,
+        metavar="WORD",
+        help="How this node is called where people see it; the host and the process when not given.",
+    ),
+    _option(
+        "--lease",
+        default=_STORE_DEFAULTS.lease,
+        type=_Seconds(0.5, 60.0),
+        metavar="SECONDS",
+        help="With Redis: a symbol whose node has died is taken over after so long. Shorter, and a busy node loses it.",
+    ),
     _option(
         "--rest-url",
         default=_REST.base_url,
@@ -208,8 +259,21 @@ def settings_from(values: dict[str, Any]) -> Settings:
         stream=stream,
         inspection=InspectionSettings(silence=values["silence"]),
         supervisor=SupervisorSettings(max_symbols=values["max_symbols"], idle=values["idle"]),
+        store=store_settings_from(values, lease=values["lease"]),
+        node_name=values["node_name"],
         grace=values["grace"],
     )
+
+
+def with_store(command: F) -> F:
+    """Give a click command the options that `store_settings_from` reads."""
+    return _with_store(_with_store_prefix(command))
+
+
+def store_settings_from(values: dict[str, Any], *, lease: float = _STORE_DEFAULTS.lease) -> RedisSettings | None:
+    """Where the shared store is, that a command with `with_store` was given; `None` when it is memory."""
+    address = values["store"]
+    return None if address is None else RedisSettings(address, prefix=values["store_prefix"], lease=lease)
 
 
 def settings_from_environment() -> tuple[str, Settings]:

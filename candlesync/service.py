@@ -1,6 +1,7 @@
 """The service: all parts of one candlesync process, put together under one nursery.
 
     frame ─▶ feed ─▶ symbol's task ─▶ core.sync decides ─▶ store.commit ─▶ hub ─▶ each client's socket
+                                                              └─ other nodes' announcements ─▶ followers ─▶ hub
 
 The parts are siblings in a nursery of ours, not tasks hung on the web framework: one that fails takes the service with
 it, and the process ends, instead of answering on from a feed that is dead.
@@ -8,10 +9,16 @@ it, and the process ends, instead of answering on from a feed that is dead.
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import httpx
 import trio
 from quart_trio import QuartTrio
 
+from candlesync.announcements import Announcements
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest, open_client
@@ -21,10 +28,13 @@ from candlesync.binance.weight import WeightBudget
 from candlesync.config import Settings
 from candlesync.core.interval import Interval
 from candlesync.hub import Hub
-from candlesync.store.base import Store
+from candlesync.leases import SharedOwnership
+from candlesync.ownership import Ownership, SoleOwnership
+from candlesync.store.base import SharedStore, Store
 from candlesync.store.memory import MemoryStore
+from candlesync.store.redis import RedisStore
 from candlesync.supervisor import Supervisor
-from candlesync.symbol import SymbolTask
+from candlesync.symbol import Means, SymbolTask
 from candlesync.web.app import create_app
 from candlesync.web.live import Sockets
 from candlesync.web.metrics import Metrics
@@ -33,8 +43,9 @@ from candlesync.web.metrics import Metrics
 class Service:
     """One candlesync process without its listening sockets.
 
-    ``app`` is the ASGI application, and works while `run` does. The network can be replaced, so that the whole service
-    runs in one process under a virtual clock: ``client`` for REST, ``connect`` for the streams.
+    ``app`` is the ASGI application, and works while `run` does. What is outside of the process can be replaced, so that
+    the whole service runs in one process under a virtual clock: ``client`` for REST, ``connect`` for the streams,
+    ``store`` for a store of its own or ``shared`` for one that it shares with other services.
     """
 
     def __init__(
@@ -44,6 +55,7 @@ class Service:
         client: httpx.AsyncClient | None = None,
         connect: Connect = open_stream,
         store: Store | None = None,
+        shared: SharedStore | None = None,
     ) -> None:
         self.settings = settings
         self.stopping = trio.Event()
@@ -52,18 +64,46 @@ class Service:
         self._client = client or open_client(settings.rest)
         self._rest = Rest(self._client, WeightBudget(settings.weight), settings.rest)
         self._feeds = FeedPool(settings.stream, ConnectionPace(settings.stream), connect=connect)
-        self._store = store or MemoryStore(settings.rules.history)
+        self._redis = None if settings.store is None else RedisStore(settings.store, settings.rules.history)
+        self._shared = shared or self._redis
+        self._store: Store = store or self._shared or MemoryStore(settings.rules.history)
         symbols = Symbols(self._rest, settings.listed)
         self.supervisor = Supervisor(
-            settings.pinned, hub=self.hub, symbols=symbols, new_task=self._new_task, settings=settings.supervisor
+            settings.pinned,
+            hub=self.hub,
+            symbols=symbols,
+            new_task=self._new_task,
+            settings=settings.supervisor,
+            on_wants_changed=self._tell_wants,
+        )
+        self.nodes: SharedOwnership | None = None
+        """With a shared store: which nodes there are, and who owns what."""
+        announcements = Announcements()
+        ownership: Ownership = SoleOwnership(self._store)
+        if self._shared is not None:
+            announcements = Announcements(self._shared.node, self._shared.lease)
+            self.nodes = announcements.ownership = ownership = self._share(self._shared)
+        self._means = Means(
+            hub=self.hub,
+            store=self._store,
+            klines=self._rest,
+            feeds=self._feeds,
+            rules=settings.rules,
+            inspection=settings.inspection,
+            ownership=ownership,
+            announcements=announcements,
         )
         sockets = Sockets(self.supervisor, self.stopping, settings.max_subscriptions)
-        registry = Metrics(self.hub, self.supervisor, self._rest, self._feeds, sockets).registry()
-        self.app: QuartTrio = create_app(self.supervisor, symbols, sockets, registry, self.stopping)
+        metrics = Metrics(
+            self.hub, self.supervisor, self._rest, self._feeds, sockets, nodes=self.nodes, redis=self._redis
+        )
+        self.app: QuartTrio = create_app(
+            self.supervisor, symbols, sockets, metrics.registry(), self.stopping, nodes=self.nodes
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow Binance until cancelled. Raises, in a group, what no part could deal with."""
-        async with self._client, trio.open_nursery() as nursery:
+        async with self._client, self._among_nodes(), trio.open_nursery() as nursery:
             await nursery.start(self._feeds.run)
             # Inside the feeds: the consumers are cancelled before what they consume from.
             async with trio.open_nursery() as consumers:
@@ -71,17 +111,61 @@ class Service:
                 task_status.started()
 
     def stop(self) -> None:
-        """Say goodbye to the clients and take no new ones; the owner of `run` cancels it afterwards."""
+        """Say goodbye to the clients, take no new ones, and give all symbols up to the other nodes.
+
+        The owner of `run` cancels it afterwards.
+        """
         self.stopping.set()
+        if self.nodes is not None:
+            self.nodes.resign()
+
+    @asynccontextmanager
+    async def _among_nodes(self) -> AsyncIterator[None]:
+        """Be one of the nodes of a shared store for the block, and until it has ended.
+
+        Each symbol's task then gives its lease up through the store, and this node leaves; also when it is cancelled.
+        """
+        shared, nodes = self._shared, self.nodes
+        if shared is None or nodes is None:
+            yield
+            return
+        done = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._be_node, shared, nodes, done)
+            try:
+                yield
+            finally:
+                done.set()
+
+    async def _be_node(
+        self, shared: SharedStore, nodes: SharedOwnership, done: trio.Event, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        # Shielded until the block has ended, which takes a bounded time: each lease that is given up does.
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as outer:
+                if self._redis is not None:
+                    await outer.start(self._redis.run)
+                async with trio.open_nursery() as inner:
+                    await inner.start(shared.listen, self._means.announcements)
+                    await inner.start(nodes.run)
+                    task_status.started()
+                    await done.wait()
+                    nodes.resign()
+                    inner.cancel_scope.cancel()
+                outer.cancel_scope.cancel()
+
+    def _share(self, store: SharedStore) -> SharedOwnership:
+        return SharedOwnership(
+            store,
+            name=self.settings.node_name or f"{socket.gethostname()}/{os.getpid()}",
+            wants=lambda: self.supervisor.wants,
+            keep=self.supervisor.keep,
+            settings=self.settings.leases,
+        )
+
+    def _tell_wants(self) -> None:
+        if self.nodes is not None:
+            self.nodes.wants_changed()
 
     def _new_task(self, symbol: str, intervals: set[Interval]) -> SymbolTask:
-        return SymbolTask(
-            symbol,
-            intervals,
-            hub=self.hub,
-            store=self._store,
-            klines=self._rest,
-            feeds=self._feeds,
-            rules=self.settings.rules,
-            inspection=self.settings.inspection,
-        )
+        return SymbolTask(symbol, intervals, self._means)

@@ -14,7 +14,7 @@ import trio
 
 from candlesync.binance.symbols import Symbols
 from candlesync.core.candle import Series
-from candlesync.core.interval import Interval
+from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.sync import State
 from candlesync.errors import TooMany, UnknownSymbol, UpstreamUnavailable
 from candlesync.hub import Hub, Topic
@@ -66,12 +66,15 @@ class Supervisor:
         symbols: Symbols,
         new_task: Callable[[str, set[Interval]], SymbolTask],
         settings: SupervisorSettings,
+        on_wants_changed: Callable[[], None] = lambda: None,
     ) -> None:
+        """``on_wants_changed`` is called after each change of `wants`, and never waits."""
         self._pinned = frozenset(pinned)
         self._hub = hub
         self._symbols = symbols
         self._new_task = new_task
         self._settings = settings
+        self._on_wants_changed = on_wants_changed
         self._followed: dict[str, _Followed] = {}
         self._ending: dict[str, trio.Event] = {}
         """Of the symbols that are let go, but whose tasks have not ended yet."""
@@ -107,6 +110,23 @@ class Supervisor:
             reason = topic.failure or "the first candles have not come yet"
             raise UpstreamUnavailable(f"{series} cannot be served yet: {reason}", retry_after=5.0)
         return topic
+
+    def keep(self, series: Series) -> None:
+        """Another node wants a series of a symbol that this node owns: have it, if the symbol is still followed here.
+
+        To be called again and again: one that nobody wants any more is let go after the idle time.
+        """
+        if series.symbol in self._followed:
+            topic = self._hub.get(series) or self._start(series)
+            topic.touch()
+
+    @property
+    def wants(self) -> dict[str, tuple[Interval, ...]]:
+        """The series that are followed, by symbol; in a fixed order."""
+        return {
+            symbol: tuple(interval for interval in INTERVALS if interval in followed.intervals)
+            for symbol, followed in sorted(self._followed.items())
+        }
 
     @property
     def tasks(self) -> list[SymbolTask]:
@@ -146,7 +166,9 @@ class Supervisor:
             predecessor = self._ending.get(series.symbol)
             followed = self._followed[series.symbol] = _Followed(series.symbol, predecessor)
             self._nursery.start_soon(self._keep, followed)
-        followed.intervals.add(series.interval)
+        if series.interval not in followed.intervals:
+            followed.intervals.add(series.interval)
+            self._on_wants_changed()
         if followed.task is not None:
             followed.task.add(series.interval)
         return self._hub.open(series)
@@ -205,6 +227,7 @@ class Supervisor:
             del self._followed[followed.symbol]
             self._ending[followed.symbol] = followed.ended
             followed.scope.cancel()
+        self._on_wants_changed()
 
     async def _stop_idle(self) -> None:
         """Let go of what nobody has wanted for a while."""

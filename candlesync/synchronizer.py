@@ -6,23 +6,29 @@ invariants there, whatever is cancelled and wherever:
 - **Commit and publish are one act** (invariant 2). `_commit` is the only place that does either. It is shielded, for
   at most ``commit_timeout`` seconds, and there is no await between the store's answer and `Topic.publish`: cancellation
   falls before both or after both.
-- **An unknown outcome is settled by reading.** A commit that timed out or failed may stand in the store; what the store
-  holds is read and published before anything else is decided. A store that cannot be asked is asked until it answers:
-  the feed stays, its frames wait, the replica is served as it is, and nobody is told that it is live.
+- **An unknown outcome is settled by asking the store.** A commit that timed out or failed may stand in it; where the
+  store is, and what it holds if that is elsewhere, is read and published before anything else is decided. A store that
+  cannot be asked is asked until it answers: the feed stays, its frames wait, the replica is served as it is, and nobody
+  is told that it is live.
 - **A decision never outlives what it was based on.** The commit names the revision that was read; if the store has
   another one, it refuses, and the series is read again.
+- **Nothing that was served is taken back.** A store that holds less than the replica (it was wiped, or an old copy of
+  it promoted) is not taken over but made whole, in a new life.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeGuard, TypeVar
 
 import structlog
 import trio
 
 from candlesync.core.candle import Candle, Series
-from candlesync.core.replica import Commit
+from candlesync.core.position import Position
+from candlesync.core.replica import Commit, Snapshot
 from candlesync.core.sync import Ask, Idle, Rules, State, Sync, Wait
 from candlesync.errors import RevisionConflict, StoreUnavailable, UpstreamUnavailable
 from candlesync.hub import Topic
@@ -30,10 +36,13 @@ from candlesync.store.base import Store
 
 _log = structlog.get_logger(__name__)
 
-_READ_AGAIN_FIRST = 0.25
-"""Seconds until a store that could not be asked is asked again; doubles each time, to the cap."""
-_READ_AGAIN_CAP = 4.0
+_ASK_AGAIN_FIRST = 0.25
+"""Seconds between the second and the third question in a row that got no answer of use (the second is put at once);
+doubles each time, to the cap."""
+_ASK_AGAIN_CAP = 4.0
 """Seconds. A store that is back is noticed within so long, and asked by 500 series 125 times a second at most."""
+
+Answer = TypeVar("Answer")
 
 
 class Klines(Protocol):
@@ -80,6 +89,12 @@ class Synchronizer:
         self._wait: Wait | None = None
         self._wait_over = 0.0
         self._store_answers = True
+        self._refusals = 0
+        """How often in a row the store did not do what it was asked to."""
+        self._ask_again_at = -math.inf
+        """When it may be asked for something again (trio time)."""
+        self._doubts = True
+        """Whether the store may be elsewhere than the replica, without a commit of ours having shown it."""
 
     # --- events: called from the loop that receives frames, so none of them waits (invariant 8)
 
@@ -102,6 +117,11 @@ class Synchronizer:
         self.sync.frame(candle)
         self._event.set()
 
+    def doubt(self) -> None:
+        """The store may be another than before, and hold less: look, rather than wait until something is committed."""
+        self._doubts = True
+        self._event.set()
+
     # --- the task
 
     async def run(self) -> None:
@@ -111,7 +131,6 @@ class Synchronizer:
         `trio.TooSlowError` when the store does not even let itself be read.
         """
         try:
-            await self._read()
             while True:
                 wait = await self._step()
                 if wait is not None:
@@ -135,9 +154,14 @@ class Synchronizer:
     async def _step(self) -> Wait | Idle | None:
         """One turn of the critical section; what to wait for before the next, if for anything."""
         async with self.topic.lock:
+            if self._doubts:
+                await self._look()
             decision = self.sync.decide()
             if not isinstance(decision, Commit):
-                self._tell_state()  # a commit comes first: what it brings is not there before
+                # A commit comes first: what it brings is not there before. When there is none to be made, it was
+                # settled what became of the last.
+                self._note_answer()
+                self._tell_state()
             match decision:
                 case Commit():
                     await self._commit(decision)
@@ -173,47 +197,85 @@ class Synchronizer:
                 self.topic.publish(commit)
         except RevisionConflict as error:
             _log.warning("somebody else has written", series=str(self.series), reason=str(error))
+            self._note_refusal()
             await self._read()
-            return
         except trio.TooSlowError:
             _log.warning("commit timed out", series=str(self.series), seconds=self._commit_timeout)
-            await self._read()
-            return
+            await self._settle(commit)
         except StoreUnavailable as error:
             self._note_failure(error)
-            await self._read()
-            return
+            await self._settle(commit)
+        else:
+            self._committed(commit)
+
+    def _committed(self, commit: Commit) -> None:
+        """The commit stands in the store and is published."""
+        self._note_answer()
         self.sync.committed(commit)
         self._tell_state()
 
+    async def _look(self) -> None:
+        """See whether the store is where the replica is; read it, if not."""
+        self._doubts = False
+        if not self.topic.is_begun or await self._ask_store(self._store.position) != self.topic.replica.position:
+            await self._read()
+
+    async def _settle(self, commit: Commit) -> None:
+        """Find out what became of a commit. If it did not happen, nothing has changed: it is decided anew."""
+        position = await self._ask_store(self._store.position)
+        if (position or Position("", 0)) == self.topic.replica.position:
+            return
+        if position == commit.position:
+            snapshot = await self._ask_store(self._store.read)
+            if _holds(snapshot, commit):
+                # As if its answer had come. No await between the two, as in `_commit`.
+                self.topic.adopt(snapshot)
+                self._committed(commit)
+                return
+        await self._read()
+
     async def _read(self) -> None:
-        """Bring the replica to what the store holds, publishing what it did not have.
+        """Bring the replica to what the store holds, publishing what it did not have; or see that the store is behind.
 
         Waits for a store that cannot be asked. Raises `trio.TooSlowError` for one that does not even say so in time.
         """
-        pause = _READ_AGAIN_FIRST
+        snapshot = await self._ask_store(self._store.read)
+        if self.topic.replica.is_ahead_of(snapshot):
+            life = "" if snapshot is None else snapshot.life
+            _log.warning("the store has fallen back: a new life", series=str(self.series), replaces=life)
+            self.sync.store_fell_back(life)
+            return
+        if snapshot is not None:
+            self.topic.adopt(snapshot)
+        self.sync.conflicted()
+
+    async def _ask_store(self, question: Callable[[Series], Awaitable[Answer]]) -> Answer:
         while True:
+            await trio.sleep_until(self._ask_again_at)
             try:
                 with trio.fail_after(self._commit_timeout):
-                    snapshot = await self._store.read(self.series)
+                    return await question(self.series)
             except StoreUnavailable as error:
                 self._note_failure(error)
-            else:
-                break
-            await trio.sleep(pause)
-            pause = min(_READ_AGAIN_CAP, pause * 2)
+
+    def _note_refusal(self) -> None:
+        pause = _ASK_AGAIN_FIRST * 2.0 ** min(self._refusals - 1, 16) if self._refusals else 0.0
+        self._ask_again_at = trio.current_time() + min(_ASK_AGAIN_CAP, pause)
+        self._refusals += 1
+
+    def _note_answer(self) -> None:
+        """What the store holds is known, and nothing that was to be put there is not."""
+        self._refusals = 0
         if not self._store_answers:
             _log.info("the store answers again", series=str(self.series))
             self._store_answers = True
             self.topic.failure = ""
-        if snapshot is not None:
-            self.topic.adopt(snapshot)
-        self.sync.conflicted()
 
     def _note_failure(self, error: StoreUnavailable) -> None:
         """Nothing is known of the store: what comes cannot be shown until it answers, and that is said."""
         if self._store_answers:
             _log.warning("the store does not answer", series=str(self.series), reason=str(error))
+        self._note_refusal()
         self._store_answers = False
         self.topic.failure = str(error)
         self._tell_state()
@@ -236,6 +298,16 @@ class Synchronizer:
         if state is State.LIVE and not self._store_answers:
             state = State.SYNCING
         self.topic.set_state(state)
+
+
+def _holds(snapshot: Snapshot | None, commit: Commit) -> TypeGuard[Snapshot]:
+    """Whether the last that happened to a series was this commit."""
+    if snapshot is None or snapshot.position != commit.position:
+        return False
+    changed = {candle.open_time: candle for candle, revision in snapshot.candles if revision == commit.revision}
+    # What is not there has left the history with the commit itself.
+    oldest = snapshot.candles[0][0].open_time
+    return changed == {candle.open_time: candle for candle in commit.candles if candle.open_time >= oldest}
 
 
 def _new_life() -> str:

@@ -9,10 +9,14 @@ from trio.testing import MockClock
 
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
+from candlesync.core.position import Position
 from candlesync.core.replica import Commit
 from candlesync.core.sync import State
 from candlesync.errors import NotContinuous, UnknownSymbol
 from candlesync.hub import Hub, Outbox, Topic
+from candlesync.web.parameters import Resume
+from candlesync.web.refusal import Refusal
+from candlesync.web.subscription import check, pull
 from tests.builders import BTC, begun, candle, candles_of, forming, minute, minutes, then
 
 ETH = Series("ETHUSDT", Interval.M1)
@@ -172,6 +176,52 @@ async def test_what_the_store_holds_is_adopted_and_shown(autojump_clock: MockClo
     topic.adopt(other.snapshot())
     assert await outbox.take() == [subscriber]
     assert topic.replica.life == "life1"
+
+
+async def test_a_new_life_is_shown_in_place_of_the_old(autojump_clock: MockClock) -> None:
+    topic, outbox = Hub(10).open(BTC), Outbox()
+    begin(topic)
+    subscriber = topic.subscribe(outbox)
+    former = topic.replica.position
+    topic.publish(Commit("life2", 1, tuple(minutes(0, 3)), begins=True, replaces="life1"))
+    assert await outbox.take() == [subscriber]
+    assert candles_of(topic.replica) == minutes(0, 3)
+    assert not topic.replica.can_resume(former)
+    with pytest.raises(Refusal, match="load it over REST again"):
+        pull(subscriber)
+
+
+async def test_who_has_got_more_than_a_store_that_went_back_loads_again(autojump_clock: MockClock) -> None:
+    """The revisions that they have got will be given to other changes."""
+    topic, outbox = Hub(10).open(BTC), Outbox()
+    begin(topic)
+    for trades in (11, 12):
+        topic.publish(then(topic.replica, forming(minute(2), trades=trades)))
+    old = topic.replica.snapshot()
+    for trades in range(13, 16):
+        topic.publish(then(topic.replica, forming(minute(2), trades=trades)))
+    subscriber, gone = topic.subscribe(outbox), topic.replica.position
+    topic.adopt(old)
+    assert await outbox.take() == [subscriber]
+    assert topic.replica.position == Position("life0", 3)
+    with pytest.raises(Refusal, match="load it over REST again"):
+        pull(subscriber)
+    topic.publish(then(topic.replica, candle(minute(2))))
+    newcomer = topic.subscribe(outbox)
+    topic.publish(then(topic.replica, candle(minute(3))))
+    assert len(pull(newcomer)) == 1, "who came since misses nothing"
+    for position in (gone, Position("life0", 2)):
+        with pytest.raises(Refusal):
+            check(topic, Resume(position))
+
+
+async def test_whoever_keeps_a_series_is_told_of_each_change_of_its_state() -> None:
+    topic = Hub(10).open(BTC)
+    told: list[State] = []
+    topic.on_state_change = lambda: told.append(topic.state)
+    for state in (State.STALE, State.LIVE, State.LIVE, State.SYNCING):
+        topic.set_state(state)
+    assert told == [State.LIVE, State.SYNCING]
 
 
 async def test_a_state_is_told_when_it_changes(autojump_clock: MockClock) -> None:

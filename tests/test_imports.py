@@ -18,14 +18,15 @@ LAYERS = (
     ("errors",),
     ("core",),
     ("hub", "store", "binance"),
-    ("synchronizer",),
+    ("announcements", "follower", "ownership", "synchronizer"),
+    ("leases",),
     ("inspection",),
     ("symbol",),
     ("supervisor",),
     ("web",),
     ("config",),
     ("options", "service"),
-    ("server",),
+    ("owners", "server"),
     ("demo",),
     ("asgi", "cli"),
     ("__main__",),
@@ -44,8 +45,8 @@ BESIDE: dict[str, tuple[set[str], set[str]]] = {
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 PURE = {
-    *("__future__", "bisect", "collections", "dataclasses", "datetime", "decimal", "enum", "functools", "itertools"),
-    *("math", "msgspec", "operator", "re", "typing"),
+    *("__future__", "bisect", "collections", "dataclasses", "datetime", "decimal", "enum", "functools", "hashlib"),
+    *("itertools", "math", "msgspec", "operator", "re", "typing"),
 }
 """What pure modules may import beside our own: nothing that waits, reads, writes, tells the time or throws dice."""
 

@@ -15,6 +15,8 @@ from candlesync.config import Settings
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.options import settings_from, settings_from_environment, with_bind, with_settings
+from candlesync.store.address import Address
+from candlesync.store.redis import RedisSettings
 
 
 class Command:
@@ -63,6 +65,7 @@ OPTIONS: list[tuple[str, str, Callable[[Settings], object], object]] = [
     ("outage-pause", "0", attrgetter("rules.outage_pause"), 0.0),
     ("silence", "3", attrgetter("inspection.silence"), 3.0),
     ("grace", "20", attrgetter("grace"), 20.0),
+    ("node-name", "blue", attrgetter("node_name"), "blue"),
 ]
 
 
@@ -84,8 +87,26 @@ def test_the_store() -> None:
     assert read(["--store", "memory"]) == read(environment={"CANDLESYNC_STORE": "memory"}) == Settings()
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:6379/3",
+        "rediss://user:word@redis.test",
+        "unix:///run/redis.sock",
+        "redis+cluster://one.test:7000,two.test:7000",
+    ],
+)
+def test_a_shared_store(url: str) -> None:
+    given = read(["--store", url, "--store-prefix", "blue", "--lease", "5"])
+    assert given.store == RedisSettings(Address(url), prefix="blue", lease=5.0)
+    variables = {"CANDLESYNC_STORE": url, "CANDLESYNC_STORE_PREFIX": "blue", "CANDLESYNC_LEASE": "5"}
+    assert read(environment=variables) == given
+    assert read(["--store", url]).store == RedisSettings(Address(url))
+
+
 def test_every_option_of_serve_has_an_environment_variable_and_a_help_text() -> None:
-    tested = {f"--{option[0]}" for option in OPTIONS} | {"--store", "--bind", "--log-level"}
+    tested = {f"--{option[0]}" for option in OPTIONS} | {"--store", "--store-prefix", "--lease"}
+    tested |= {"--bind", "--log-level"}
     parameters = main.commands["serve"].params
     options = [parameter for parameter in parameters if isinstance(parameter, click.Option)]
     assert {option.opts[0] for option in options} == tested
@@ -144,7 +165,10 @@ BAD = {
     "SYMBOL too long": (["A" * 51], "symbols look like BTCUSDT"),
     "--interval": (["--interval", "2m"], "1s, 1m, 3m"),
     "--interval in another case": (["--interval", "1H"], "1s, 1m, 3m"),
-    "--store": (["--store", "redis://localhost"], "memory"),
+    "--store": (["--store", "mongodb://localhost"], "redis://HOST:PORT"),
+    "--store of a cluster": (["--store", "redis+cluster://localhost/1"], "no database but 0"),
+    "--store-prefix": (["--store-prefix", "{a}"], "braces"),
+    "--lease": (["--lease", "0.1"], "0.5"),
     "--rest-url": (["--rest-url", "nonsense"], "http or https"),
     "--rest-url of another kind": (["--rest-url", "ftp://binance"], "http or https"),
     "--rest-url without a host": (["--rest-url", "https://"], "a host"),

@@ -99,6 +99,8 @@ class World:
         self.acts: dict[str, Callable[[Task], Awaitable[None]]] = {}
         self.running: dict[str, Task] = {}
         self.log: list[tuple[float, str, str]] = []
+        self.wanted: list[dict[str, tuple[Interval, ...]]] = []
+        """What the supervisor wanted, at each time that it said that this has changed."""
         client = httpx.AsyncClient(transport=httpx.MockTransport(self._binance), base_url="http://binance")
         rest = Rest(client, WeightBudget(WeightSettings(spread=0)), RestSettings(attempts=1))
         self.supervisor = Supervisor(
@@ -107,6 +109,7 @@ class World:
             symbols=Symbols(rest),
             new_task=lambda symbol, intervals: Task(self, symbol, intervals),
             settings=SupervisorSettings(**settings),
+            on_wants_changed=lambda: self.wanted.append(self.supervisor.wants),
         )
 
     async def _binance(self, _request: httpx.Request) -> httpx.Response:
@@ -469,6 +472,55 @@ async def test_a_series_that_is_started_anew_while_others_are_let_go_is_kept(aut
         topic.subscribe(Outbox())
         await trio.sleep(100)
         assert world.hub.get(ETH) is topic
+
+
+# --- among other nodes
+
+
+async def test_what_it_wants_is_all_that_it_follows(autojump_clock: MockClock) -> None:
+    world = World(BTC, idle=60)
+    async with world.runs() as supervisor:
+        assert supervisor.wants == {"BTCUSDT": (Interval.M1,)}
+        await supervisor.ensure(ETH)
+        await supervisor.ensure(BTC_5M)
+        await supervisor.ensure(BTC_5M)
+        await supervisor.ensure(Series("BTCUSDT", Interval.S1))
+        await trio.sleep(200)
+        assert supervisor.wants == {"BTCUSDT": (Interval.M1,)}
+    assert world.wanted == [
+        {"BTCUSDT": (Interval.M1,)},
+        {"BTCUSDT": (Interval.M1,), "ETHUSDT": (Interval.M1,)},
+        {"BTCUSDT": (Interval.M1, Interval.M5), "ETHUSDT": (Interval.M1,)},
+        {"BTCUSDT": (Interval.S1, Interval.M1, Interval.M5), "ETHUSDT": (Interval.M1,)},
+        *world.wanted[4:],
+    ]
+    assert len(world.wanted) == 7, "each change once"
+
+
+async def test_what_other_nodes_want_of_a_symbol_is_kept(autojump_clock: MockClock) -> None:
+    world = World(BTC, idle=60)
+    async with world.runs() as supervisor:
+        await supervisor.ensure(ETH)
+        for _ in range(400):
+            supervisor.keep(BTC_5M)
+            supervisor.keep(ETH)
+            await trio.sleep(0.5)
+        kept = world.hub.get(BTC_5M)
+        assert kept is not None
+        assert kept.is_begun
+        assert world.hub.get(ETH) is not None
+        assert supervisor.wants == {"BTCUSDT": (Interval.M1, Interval.M5), "ETHUSDT": (Interval.M1,)}
+        await trio.sleep(100)
+        assert supervisor.wants == {"BTCUSDT": (Interval.M1,)}, "once they want it no more, it is let go"
+
+
+async def test_a_symbol_that_is_not_followed_here_is_nothing_to_keep(autojump_clock: MockClock) -> None:
+    world = World(BTC)
+    world.supervisor.keep(BTC)
+    async with world.runs() as supervisor:
+        supervisor.keep(ETH)
+        assert supervisor.symbol_count == 1
+        assert world.hub.get(ETH) is None
 
 
 # --- a task that dies

@@ -4,100 +4,38 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from candlesync.binance.feed import Sink
-from candlesync.binance.pace import ConnectionPace
-from candlesync.binance.pool import FeedPool, SymbolFeed
-from candlesync.binance.stream import StreamSettings
-from candlesync.core.candle import Candle, Series
+from candlesync.announcements import Announcements
+from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.core.sync import Rules
-from candlesync.errors import UnknownSymbol
+from candlesync.errors import StoreUnavailable, UnknownSymbol
 from candlesync.hub import Hub, Outbox, Topic
 from candlesync.inspection import InspectionSettings
+from candlesync.ownership import SoleOwnership
 from candlesync.store.memory import MemoryStore
-from candlesync.symbol import SymbolTask
-from tests.builders import BTC, answer, candle, forming, minute
+from candlesync.symbol import Means, SymbolTask
+from tests.builders import BTC, forming, minute
+from tests.stand_ins import Feeds, Klines
 
 BTC_5M = Series("BTCUSDT", Interval.M5)
 BTC_1H = Series("BTCUSDT", Interval.H1)
 
 
-class Feeds(FeedPool):
-    """A pool whose one feed is moved by the test, and is its own record of what was asked of it."""
-
-    def __init__(self) -> None:
-        settings = StreamSettings(stream_url="ws://binance.test")
-        super().__init__(settings, ConnectionPace(settings))
-        self.followed: list[Interval] = []
-        self.asked: list[tuple[str, Interval]] = []
-        self.sink: Sink | None = None
-        self.end_after = 0.0
-        """How long the feed takes to end: its connection has a close handshake."""
-
-    @asynccontextmanager
-    async def subscription(self, symbol: str, sink: Sink) -> AsyncIterator[SymbolFeed]:
-        assert symbol == "BTCUSDT"
-        assert self.sink is None, "a symbol has one feed"
-        self.sink = sink
-        try:
-            yield cast("SymbolFeed", self)
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.sleep(self.end_after)
-            self.sink = None
-
-    def follow(self, interval: Interval) -> None:
-        self.asked.append(("follow", interval))
-        self.followed.append(interval)
-        self.connect(interval)
-
-    def drop(self, interval: Interval) -> None:
-        self.asked.append(("drop", interval))
-        self.followed.remove(interval)
-
-    def reconnect(self, reason: str) -> None:
-        raise AssertionError(reason)  # nothing is silent for so long here
-
-    def connect(self, interval: Interval) -> None:
-        assert self.sink is not None
-        self.sink.stream_connected(Series("BTCUSDT", interval))
-
-    def show(self, series: Series, shown: Candle) -> None:
-        assert self.sink is not None
-        self.sink.stream_frame(series, shown)
-
-
-class Klines:
-    """REST, which knows the first five candles of each interval, the last one forming."""
-
-    def __init__(self) -> None:
-        self.unknown: set[Interval] = set()
-        self.asked: list[Interval] = []
-
-    async def klines(
-        self, series: Series, *, start_time: int | None = None, patience: float = 0.0
-    ) -> tuple[Candle, ...]:
-        await trio.sleep(0.01 * (patience > 0))
-        self.asked.append(series.interval)
-        if series.interval in self.unknown:
-            raise UnknownSymbol("Binance does not know BTCUSDT")
-        interval = series.interval
-        times = [interval.next(interval.floor(minute(0)), number) for number in range(5)]
-        rows = answer([candle(time, interval=interval) for time in times])
-        return tuple(row for row in rows if start_time is None or row.open_time >= start_time)
-
-    async def newest(self, series: Series, count: int, *, patience: float = 0.0) -> tuple[Candle, ...]:
-        return (await self.klines(series, patience=patience))[-count:]
-
-
 class Store(MemoryStore):
-    """A store that takes its time to forget, as one outside of the process does."""
+    """A store that takes its time to forget, as one outside of the process does; and may be down."""
+
+    down = False
+
+    async def claim(self, symbol: str) -> int:
+        if self.down:
+            await trio.sleep(1)
+            raise StoreUnavailable("the store is down")
+        return await super().claim(symbol)
 
     async def forget(self, series: Series, *, token: int) -> None:
         await trio.sleep(0.1)
@@ -113,16 +51,17 @@ class World:
         self.klines = Klines()
         self.feeds = Feeds()
         self.intervals = set(intervals)
-        self.task = SymbolTask(
-            "BTCUSDT",
-            self.intervals,
+        means = Means(
             hub=self.hub,
             store=self.store,
             klines=self.klines,
             feeds=self.feeds,
             rules=Rules(),
             inspection=InspectionSettings(silence=1e6, fills_first=1e6),
+            ownership=SoleOwnership(self.store),
+            announcements=Announcements(),
         )
+        self.task = SymbolTask("BTCUSDT", self.intervals, means)
 
     @asynccontextmanager
     async def runs(self) -> AsyncIterator[SymbolTask]:
@@ -136,6 +75,8 @@ class World:
 
     def assert_nothing_runs(self) -> None:
         assert self.task.synchronizers == {}
+        assert self.task.followers == {}
+        assert self.task.tenure is None
         assert self.feeds.followed == []
         assert self.feeds.sink is None
 
@@ -369,6 +310,16 @@ async def test_an_interval_that_joins_while_a_dead_task_still_ends(autojump_cloc
     assert caught.group_contains(UnknownSymbol)
     assert trio.current_time() > 5
     assert world.intervals == {Interval.M5}
+    world.assert_nothing_runs()
+
+
+async def test_an_interval_that_joins_when_the_symbol_could_not_be_obtained(autojump_clock: MockClock) -> None:
+    world = World(Interval.M1)
+    world.store.down = True
+    with pytest.RaisesGroup(StoreUnavailable):
+        await world.task.run()
+    world.task.add(Interval.M5)
+    assert world.intervals == {Interval.M1, Interval.M5}
     world.assert_nothing_runs()
 
 

@@ -43,8 +43,8 @@ TRUTH = [*minutes(0, 7), *minutes(10, 12)]
 WHOLE = [*minutes(0, 7), flat(minute(8), "37007.00000000"), flat(minute(9), "37007.00000000"), *minutes(10, 11)]
 
 
-async def eventful(world: World) -> None:
-    """Everything that can happen to a series, in two minutes."""
+async def eventful(world: World, trouble: Callable[[World], None]) -> None:
+    """Everything that can happen to a series, in two minutes; and ``trouble`` of the store in the midst of it."""
     synchronizer, upstream = world.synchronizer, world.upstream
 
     async def show(*frames: Candle) -> None:
@@ -57,7 +57,9 @@ async def eventful(world: World) -> None:
     await trio.sleep(1)
     synchronizer.connected()
     await trio.sleep(1)
-    await show(forming(minute(2), trades=11), *minutes(2, 2), forming(minute(3)), *minutes(3, 3))
+    await show(forming(minute(2), trades=11), *minutes(2, 2), forming(minute(3)))
+    trouble(world)
+    await show(*minutes(3, 3))
     upstream.behind = 1
     await show(forming(minute(5)))  # the close of minute 4 is lost, and REST is behind
     upstream.behind = 0
@@ -99,20 +101,21 @@ def check_continuous(candles: Sequence[Candle]) -> None:
         assert before.closed
 
 
-async def cancel_at_each_await(check: Callable[[World], Awaitable[None]], *, hang_after: int = 0) -> int:
+async def cancel_at_each_await(
+    check: Callable[[World], Awaitable[None]], trouble: Callable[[World], None] = lambda _: None
+) -> int:
     """Play `eventful` again and again, cancelled at one await later each time; how many there were."""
     step = 0
     while True:
         step += 1
         world = World([], checkpoints=2)
-        world.store.hang_after.add(hang_after)
         await world.make()
         scope = trio.CancelScope()
         cancel = CancelAtStep(world, step, scope)
         trio.lowlevel.add_instrument(cancel)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancellable_run, world, scope, nursery.cancel_scope)
-            await eventful(world)
+            await eventful(world, trouble)
             scope.cancel()
         trio.lowlevel.remove_instrument(cancel)
         assert cancel.torn_apart == 0
@@ -136,25 +139,57 @@ async def test_cancelled_at_any_await_commit_and_publish_are_one_act(autojump_cl
     assert awaits > 150, "the story is long enough"
 
 
-async def test_cancelled_at_any_await_while_an_outcome_is_unknown_a_restart_settles_it(
-    autojump_clock: MockClock,
-) -> None:
-    """The second commit happens, but its answer never comes. Cancelled before that is read, it stays unpublished."""
+def hang(world: World) -> None:
+    """The next commit happens, but its answer never comes."""
+    world.store.hang_after.add(world.topic.replica.revision + 1)
 
+
+def lose(world: World) -> None:
+    """The next commit happens, and the connection breaks before its answer."""
+    world.store.lose_after.add(world.topic.replica.revision + 1)
+
+
+def undo(world: World) -> None:
+    """The connection breaks before the next commit has happened."""
+    world.store.lose_before.add(world.topic.replica.revision + 1)
+
+
+def wipe(world: World) -> None:
+    """The store loses everything."""
+    world.store.fall_back(None)
+
+
+def wipe_and_lose(world: World) -> None:
+    """And of the new life that is begun therefore the answer is lost."""
+    world.store.fall_back(None)
+    world.store.lose_after.add(1)
+
+
+@pytest.mark.parametrize("trouble", [hang, lose, undo, wipe, wipe_and_lose])
+async def test_cancelled_at_any_await_in_trouble_a_restart_settles_it(
+    autojump_clock: MockClock, trouble: Callable[[World], None]
+) -> None:
+    """Invariant 2 again. Cancelled before the outcome is known, what was committed may stay unpublished; never the
+    other way round."""
     unpublished = 0
 
     async def check(world: World) -> None:
         nonlocal unpublished
         published = world.topic.published_commits
         assert all(made in world.store.commits for made in published), "nothing is published without its commit"
-        if world.store.commits:
-            stored = await world.stored()
+        stored = await world.store.read(BTC)
+        if stored is None:
+            assert not world.topic.is_begun or trouble in (wipe, wipe_and_lose)
+        elif stored.life == world.topic.replica.life:
             behind = stored.revision - world.topic.replica.revision
             assert behind in (0, 1)
             unpublished += behind
+        else:
+            assert stored.revision == 1, "a new life that is not published yet"
+            unpublished += 1
 
-    await cancel_at_each_await(check, hang_after=2)
-    assert unpublished > 0, "it was cancelled there too"
+    await cancel_at_each_await(check, trouble)
+    assert (unpublished > 0) is (trouble in (hang, lose, wipe_and_lose)), "it was cancelled there too"
 
 
 # --- commits whose outcome is not known

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 import trio
 
 from candlesync.core.candle import Candle, Series
-from candlesync.core.replica import Commit, Entry, Snapshot
+from candlesync.core.position import Position
+from candlesync.core.replica import Commit, Entry, Replica, Snapshot
 from candlesync.core.sync import Rules, State
-from candlesync.errors import UpstreamUnavailable
+from candlesync.errors import StoreUnavailable, UpstreamUnavailable
 from candlesync.hub import Topic
 from candlesync.store.memory import MemoryStore
 from candlesync.synchronizer import Synchronizer
@@ -73,6 +74,10 @@ class TroubledStore(MemoryStore):
         """The commits that make these revisions hang for ever and do not happen; each once."""
         self.hang_after: set[int] = set()
         """The commits that make these revisions happen, and then hang for ever; each once."""
+        self.lose_before: set[int] = set()
+        """The commits that make these revisions do not happen, and nobody is told so; each once."""
+        self.lose_after: set[int] = set()
+        """The commits that make these revisions happen, and nobody is told so; each once."""
         self.delay = 0.0
         """Seconds that a commit takes before it happens."""
         self.unreadable = False
@@ -87,6 +92,22 @@ class TroubledStore(MemoryStore):
         await self._travel()
         return snapshot
 
+    async def position(self, series: Series) -> Position | None:
+        """See `Store.position`."""
+        await self._travel()
+        if self.unreadable:
+            await trio.sleep_forever()
+        position = await super().position(series)
+        await self._travel()
+        return position
+
+    def fall_back(self, snapshot: Snapshot | None) -> None:
+        """An old copy of the store is promoted, or an empty one."""
+        self._series.clear()
+        if snapshot is not None:
+            self._series[BTC] = Replica(BTC, self._history)
+            self._series[BTC].restore(snapshot)
+
     async def commit(self, series: Series, commit: Commit, *, token: int) -> None:
         """See `Store.commit`."""
         self.attempts.append(commit.revision)
@@ -94,10 +115,17 @@ class TroubledStore(MemoryStore):
         if commit.revision in self.hang_before:
             self.hang_before.remove(commit.revision)
             await trio.sleep_forever()
+        if commit.revision in self.lose_before:
+            self.lose_before.remove(commit.revision)
+            raise StoreUnavailable("the connection was lost")
         if self.delay:
             await trio.sleep(self.delay)
         await super().commit(series, commit, token=token)
         self.commits.append(commit)
+        if commit.revision in self.lose_after:
+            self.lose_after.remove(commit.revision)
+            await self._travel()
+            raise StoreUnavailable("the connection was lost")
         if commit.revision in self.hang_after:
             self.hang_after.remove(commit.revision)
             await trio.sleep_forever()

@@ -35,6 +35,16 @@ class Commit(msgspec.Struct, frozen=True):
     replaces: str = ""
     """Of a commit that begins a new life: the life that the series had until then, empty if there was none."""
 
+    @property
+    def position(self) -> Position:
+        """Where the series is once it is made."""
+        return Position(self.life, self.revision)
+
+
+def progress(tail: Candle) -> tuple[int, bool, int]:
+    """How far a series has come whose newest candle is ``tail``; to be compared."""
+    return tail.open_time, tail.closed, tail.trades
+
 
 class Entry:
     """A candle of a series with the revision that last changed it; never changed, only replaced."""
@@ -58,6 +68,11 @@ class Snapshot(msgspec.Struct, frozen=True):
     """The greatest revision of a candle that has left the history; see `Replica.trimmed`."""
     candles: tuple[tuple[Candle, int], ...]
     """Each candle with the revision that last changed it, ascending by open time."""
+
+    @property
+    def position(self) -> Position:
+        """Where the series is."""
+        return Position(self.life, self.revision)
 
 
 class Replica:
@@ -181,6 +196,27 @@ class Replica:
         self.life, self.revision = commit.life, commit.revision
         self._trim()
         return entries
+
+    def begin_life(self, commit: Commit) -> list[Entry]:
+        """Begin a new life, whatever the series is in whose place the commit does so; returns the new entries.
+
+        For who knows that the store has it. No position of a life before is honoured from then on. Raises as `apply`.
+        """
+        return self.apply(msgspec.structs.replace(commit, replaces=self.life))
+
+    def is_ahead_of(self, stored: Snapshot | None) -> bool:
+        """Whether what a store holds is older than what is here: who took it over would go back in time.
+
+        Within a life the revisions tell; of two lives the one whose tail is older.
+        """
+        tail = self.tail
+        if tail is None:
+            return False
+        if stored is None:
+            return True
+        if stored.life == self.life:
+            return stored.revision < self.revision
+        return progress(stored.candles[-1][0]) < progress(tail)
 
     def check(self, commit: Commit) -> None:
         """Raise what `apply` would raise, and change nothing."""

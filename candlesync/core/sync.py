@@ -12,6 +12,9 @@ phases follow from what is known, none of them is stored:
                            ▲                    │ └──a frame that does not follow──▲
                            └────(re)connect─────┘ (from any phase)
 
+A store that holds less than was served (it was wiped, or an old copy of it promoted) comes before all of these: a new
+life is begun there with the candles of the replica.
+
 Decisions: a `Commit` to make, an `Ask` to put to REST, a `Wait` before asking again, or `Idle` until the next event.
 What is true of each candle comes from `merge`; what may stand in a series from `Replica.apply`; what an answer says of
 the series from `absorb`.
@@ -101,7 +104,7 @@ class Statistics(msgspec.Struct):
     corrections: int = 0
     """Closed candles that a final row changed."""
     begun: int = 0
-    """Times that the series began: once, and after each gap longer than the history."""
+    """Times that the series began: once, after each gap longer than the history, and when the store had lost it."""
 
 
 class Sync:
@@ -120,6 +123,8 @@ class Sync:
         """Whether the stream was found dead, and has shown nothing since."""
         self._gap = False
         self._found: Absorbed | None = None
+        self._replaces: str | None = None
+        """The life that the store has fallen back to (empty: it has none), until a new one stands in its place."""
         self._restart = False
         self._wait: Wait | None = None
         self._waits = 0
@@ -238,7 +243,9 @@ class Sync:
 
     def committed(self, commit: Commit) -> None:
         """The commit stands in the store and in the replica."""
-        self._found = None
+        if self._replaces is None:
+            self._found = None
+        self._replaces = None
         if commit.begins:
             self.statistics.begun += 1
 
@@ -247,13 +254,22 @@ class Sync:
 
         A wait goes on: were each commit refused, REST would be asked without a pause.
         """
-        self._found = None
+        self._found = self._replaces = None
         self._confirmed = False
+
+    def store_fell_back(self, life: str) -> None:
+        """The store holds less than was served from the replica: something older, of ``life``, or nothing (empty).
+
+        It is made whole with what the replica holds, in a new life. What is known of the series stays true meanwhile.
+        """
+        self._replaces = life
 
     # --- decisions
 
     def decide(self) -> Decision:
         """What to do now. Call it again after each event and after what it decided has been done."""
+        if self._replaces is not None:
+            return self._begin_life(self._replaces)
         tail = self._replica.tail
         found = self._found or Absorbed({}, tail)
         if found.tail is not None and self._confirmed:
@@ -367,6 +383,10 @@ class Sync:
         candles = tuple(found.changes[time] for time in sorted(found.changes))
         life = self._replica.life or self._new_life()
         return Commit(life, self._replica.revision + 1, candles, found.begins)
+
+    def _begin_life(self, replaces: str) -> Commit:
+        candles = tuple(entry.candle for entry in self._replica.newest(self._rules.history))
+        return Commit(self._new_life(), 1, candles, begins=True, replaces=replaces)
 
     def _count(self, found: Absorbed | None) -> None:
         if found is not None:

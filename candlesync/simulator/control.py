@@ -3,6 +3,8 @@
 - ``POST /control/faults``: a fault or a list of them as JSON (see `candlesync.simulator.faults`); ``GET`` lists them,
   ``DELETE`` clears them.
 - ``GET /control/state``: counters and the present.
+- ``GET /control/connections``: how many connections asked for each symbol, and since when: ``now`` and a list of
+  ``changes``, oldest first, each ``[time, symbol, connections]``. Times are seconds of the simulator's own clock.
 - ``GET /control/truth?symbol=&interval=&startTime=&endTime=``: the final rows of closed candles, whatever is wrong.
 
 They weigh nothing and no fault touches them.
@@ -11,6 +13,7 @@ They weigh nothing and no fault touches them.
 from __future__ import annotations
 
 import msgspec
+import trio
 from quart import Blueprint, Response, request
 
 from candlesync.simulator.exchange import Exchange
@@ -44,6 +47,10 @@ def create_control(exchange: Exchange) -> Blueprint:
     @control.get("/control/state")
     async def state() -> Response:
         return _json(exchange.state())
+
+    @control.get("/control/connections")
+    async def connections() -> Response:
+        return _json({"now": trio.current_time(), "changes": list(exchange.tally.changes)})
 
     @control.get("/control/truth")
     async def truth() -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Protocol
 from urllib.parse import parse_qs, unquote
 
@@ -88,6 +88,8 @@ class Session:
         self._farewell: tuple[int, str] | None = None
         self._heard: deque[float] = deque(maxlen=settings.message_rate + 1)
         self._symbols: dict[str, None] = {}
+        self._asked: Counter[str] = Counter()
+        """How many streams of each symbol it asks for now."""
 
     @property
     def symbols(self) -> list[str]:
@@ -155,11 +157,20 @@ class Session:
             if symbol not in self._symbols:
                 self._symbols[symbol] = None
                 self._tally.connections_by_symbol[symbol] += 1
+            self._asked[symbol] += 1
+            if self._asked[symbol] == 1:
+                self._tally.joined(symbol)
             if not self._faults.active(Deaf, symbol):
                 self._streams.join(name, self)
 
     def _leave(self, names: list[str]) -> None:
         for name in names:
+            symbol = self._streams.symbol(name)
+            if symbol is None:
+                continue
+            self._asked[symbol] -= 1
+            if not self._asked[symbol]:
+                self._tally.left(symbol)
             self._streams.leave(name, self)
 
     async def _send_all(self) -> None:

@@ -10,6 +10,9 @@ either happens whole or not at all. Every implementation passes ``tests/store/co
 - **Continuity.** The store checks invariants 1 and 3 itself and refuses with `NotContinuous`; no caller can break them.
 - **Fencing.** A commit carries the symbol's current fencing token. `Store.claim` makes a new token, never used before,
   and so fences off whoever had the last one: tokens are compared for equality, and any other gets `Fenced`.
+- **Lease.** In a store that several nodes share (`SharedStore`) a claim takes the symbol's lease too, and the claim of
+  another node is refused with `Leased` until that lease has ended, or was released. A lease that has ended is no reason
+  to refuse a commit: only the next claim is.
 - **History.** After a commit the oldest candles beyond the history length are gone, and the snapshot's ``trimmed`` is
   the greatest revision among all that ever left so.
 - **Unknown outcome.** A commit that is cancelled or that fails in another way than by one of the refusals above may or
@@ -20,21 +23,34 @@ either happens whole or not at all. Every implementation passes ``tests/store/co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
+import trio
+
 from candlesync.core.candle import Series
+from candlesync.core.placement import Member
+from candlesync.core.position import Position
 from candlesync.core.replica import Commit, Snapshot
+from candlesync.core.report import Release, Report
 
 
 class Store(Protocol):
     """Where series are kept."""
 
     async def claim(self, symbol: str) -> int:
-        """Take over the writing of a symbol's series: a new fencing token, which makes every earlier one invalid."""
+        """Take over the writing of a symbol's series: a new fencing token, which makes every earlier one invalid.
+
+        Raises `Leased` while another node holds the symbol's lease. A node may claim again what it holds.
+        """
         ...
 
     async def read(self, series: Series) -> Snapshot | None:
         """The whole series at one revision, or `None` if there is none."""
+        ...
+
+    async def position(self, series: Series) -> Position | None:
+        """Where the series is, without its candles; `None` if there is none."""
         ...
 
     async def commit(self, series: Series, commit: Commit, *, token: int) -> None:
@@ -48,5 +64,87 @@ class Store(Protocol):
         """Drop a series that nobody follows any more, where keeping it would cost this process's memory.
 
         A store outside of the process keeps it. Raises `Fenced`.
+        """
+        ...
+
+
+class Audience(Protocol):
+    """Who is told what the nodes of a `SharedStore` announce. Called in Trio's thread; none of it may wait.
+
+    What is announced of one symbol arrives in the order in which it happened; also what this node itself has announced.
+    Nothing is repeated: what was announced while nobody was listening is lost, and to be read.
+    """
+
+    def listening(self) -> None:
+        """From now on everything is heard; what was announced before may have been missed."""
+        ...
+
+    def deaf(self, reason: str) -> None:
+        """Until `listening` is called again nothing may be heard."""
+        ...
+
+    def committed(self, series: Series, commit: Commit) -> None:
+        """A commit stands in the store."""
+        ...
+
+    def moved(self, series: Series, position: Position) -> None:
+        """A commit stands in the store that was too large to be announced: it is to be read."""
+        ...
+
+    def reported(self, symbol: str, report: Report) -> None:
+        """The symbol's owner says how its series are."""
+        ...
+
+    def released(self, symbol: str, release: Release) -> None:
+        """The symbol's owner has given it up."""
+        ...
+
+    def assembled(self) -> None:
+        """A node has come, has left, or describes itself anew: `SharedStore.attend` tells who is there."""
+        ...
+
+
+class SharedStore(Store, Protocol):
+    """A store that several nodes share: leases, who is there, and what they tell each other.
+
+    Its times are the store's own: no node's clock is compared with another's. Every method raises `StoreUnavailable`.
+    """
+
+    node: str
+    """This node's identity: never used by another node, nor by an earlier process."""
+    lease: float
+    """Seconds that a lease lasts, and that a node counts as there, after each renewal."""
+
+    async def renew(self, symbol: str, report: Report, *, token: int) -> None:
+        """Keep the lease for its full length from now, and announce ``report``.
+
+        Does so as well when the lease has ended but nobody has claimed the symbol since. Raises `Fenced` when somebody
+        has, or the store has lost what it knew of it.
+        """
+        ...
+
+    async def release(self, symbol: str, release: Release, *, token: int) -> None:
+        """Give the symbol up, and announce it. The token is void from then on. Raises `Fenced` as `renew` does."""
+        ...
+
+    async def attend(self, member: Member) -> Mapping[str, Member]:
+        """Say that this node is there, as ``member`` describes it; every node that is there, by its identity.
+
+        A node that has not attended for the length of a lease is not there any more. When ``member`` is not what it
+        was the last time, this is announced.
+        """
+        ...
+
+    async def leave(self) -> None:
+        """Say that this node is not there any more; announced."""
+        ...
+
+    async def listen(
+        self, audience: Audience, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Tell ``audience`` what is announced, until cancelled, whatever becomes of the connection meanwhile.
+
+        Starts at once, not when the store has answered: `Audience.listening` says when that is. Raises
+        what the audience raises.
         """
         ...

@@ -7,7 +7,8 @@ cannot be kept from it; so the calls are sorted by server here, and each server 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import redis
 import trio
@@ -37,6 +38,7 @@ class Cluster:
     def __init__(self, address: Address) -> None:
         self.name = address.name
         options = address.options()
+        self._options = options[0]
         self._shared = {name: value for name, value in options[0].items() if name not in {"host", "port", "db"}}
         connection_class = self._shared.pop("connection_class", None)
         if connection_class is not None:
@@ -56,6 +58,13 @@ class Cluster:
             return "" if held is None else str(held.slots.get_node_from_key(key).name)
         except of_redis.RedisClusterException:  # no server has the slot
             return ""
+
+    def places(self) -> Sequence[Mapping[str, Any]]:
+        """See `Servers.places`."""
+        # Servers tell each other what was announced: the replicas, too.
+        held = self._map
+        known = self._known if held is None else [(node.host, node.port) for node in held.slots.get_nodes()]
+        return [{**self._options, "host": host, "port": port} for host, port in dict.fromkeys((*known, *self._seeds))]
 
     def execute(self, calls: Sequence[Call]) -> list[Outcome]:
         """See `Servers.execute`."""

@@ -1,4 +1,4 @@
-"""What stands in Redis: the names of the keys, the bytes of a candle, and what is announced.
+"""What stands in Redis of a series: the names of the keys, the bytes of a candle, and what is announced of a commit.
 
 All is MessagePack, of which the scripts on the server read a part. Each thing begins with a tag that is its version:
 a later form gets another tag, and is told from this one by it.
@@ -10,10 +10,13 @@ candle takes 88 bytes instead of 145 (measured on BTCUSDT minutes).
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
+from candlesync.core.position import Position
 from candlesync.core.replica import Commit, Snapshot
 
 FORMAT = b"1"
@@ -35,6 +38,8 @@ Number = int | str
 class Keys:
     """The names of all keys of one deployment. A symbol's are in one slot of a cluster: it stands in braces.
 
+    So does ``nodes`` in the names of what is of no symbol: no symbol has small letters.
+
     Nothing outside of the prefix is ever touched.
     """
 
@@ -43,11 +48,21 @@ class Keys:
         if not prefix or "{" in prefix or "}" in prefix:
             raise ValueError("the prefix of the keys must not be empty, nor contain braces")
         self._prefix = prefix
-        self._database = database
+        self._channels = f"{prefix}@{database}:"
+        self.members = tuple(f"{prefix}:{{nodes}}:{part}" for part in ("until", "versions", "members"))
+        """Who is there: ``attend.lua`` writes them."""
+        self.assembly = f"{self._channels}{{nodes}}"
+        """The channel on which it is announced that a node has come, has left, or describes itself anew."""
+        self.pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._channels) + "{*}"
+        """What to PSUBSCRIBE to, to hear all that is announced."""
 
     def fence(self, symbol: str) -> str:
         """The hash with a symbol's current fencing ``token``, and how many were ever given out (``claims``)."""
         return f"{self._prefix}:{{{symbol}}}:fence"
+
+    def lease(self, symbol: str) -> str:
+        """The string with the node that holds a symbol's lease; it expires with the lease."""
+        return f"{self._prefix}:{{{symbol}}}:lease"
 
     def meta(self, series: Series) -> str:
         """The hash of all that a series is but its candles; ``commit.lua`` writes its fields."""
@@ -58,8 +73,12 @@ class Keys:
         return f"{self._prefix}:{{{series.symbol}}}:{series.interval}:candles"
 
     def channel(self, symbol: str) -> str:
-        """The channel on which a symbol's commits are announced."""
-        return f"{self._prefix}@{self._database}:{{{symbol}}}"
+        """The channel on which all that becomes of a symbol is announced."""
+        return f"{self._channels}{{{symbol}}}"
+
+    def symbol(self, channel: bytes) -> str:
+        """The symbol of a channel that `pattern` matches."""
+        return channel[len(self._channels.encode()) + 1 : -1].decode()
 
 
 class _Value(msgspec.Struct, array_like=True, tag=1):
@@ -119,7 +138,6 @@ class _Terms(msgspec.Struct, array_like=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _value_decoder = msgspec.msgpack.Decoder(_Value)
-_announcement_decoder = msgspec.msgpack.Decoder(Announcement)
 _ORIGINS = {interval: interval.floor(0) for interval in Interval}
 
 
@@ -194,11 +212,6 @@ def encode_commit(series: Series, commit: Commit, identity: str) -> tuple[bytes,
     return _encoder.encode(terms), _encoder.encode(announcement), values
 
 
-def decode_announcement(announced: bytes) -> Announcement:
-    """What was announced on a symbol's channel; raises `ValueError` for what is not ours, or of a later version."""
-    return _announcement_decoder.decode(announced)
-
-
 def decode_snapshot(reply: object) -> Snapshot | None:
     """What ``read.lua`` gave; raises `ValueError` when it is not what we write."""
     match reply:
@@ -207,10 +220,28 @@ def decode_snapshot(reply: object) -> Snapshot | None:
         case [bytes(form), bytes(life), bytes(revision), bytes(trimmed), list(values)] if form == FORMAT:
             candles = tuple(decode_candle(value) for value in values)
             return Snapshot(life.decode(), int(revision), int(trimmed), candles)
-        case [bytes(form), *_]:
-            raise ValueError(f"it is kept in format {form.decode(errors='replace')}, of another version of candlesync")
         case _:
-            raise ValueError("an answer that no script of ours gives")
+            raise _unreadable(reply)
+
+
+def decode_position(reply: object) -> Position | None:
+    """What ``position.lua`` gave; raises `ValueError` when it is not what we write."""
+    match reply:
+        case None:
+            return None
+        case [bytes(form), bytes(life), bytes(revision)] if form == FORMAT:
+            return Position(life.decode(), int(revision))
+        case _:
+            raise _unreadable(reply)
+
+
+def _unreadable(reply: object) -> ValueError:
+    match reply:
+        case [bytes(form), *_] if form != FORMAT:
+            kept = form.decode(errors="replace")
+            return ValueError(f"it is kept in format {kept}, of another version of candlesync")
+        case _:
+            return ValueError("an answer that no script of ours gives")
 
 
 def _predecessor(interval: Interval, open_time: int) -> int:

@@ -7,6 +7,7 @@ from itertools import count
 import trio
 
 from candlesync.core.candle import Series
+from candlesync.core.position import Position
 from candlesync.core.replica import Commit, Replica, Snapshot
 from candlesync.errors import Fenced
 
@@ -31,6 +32,12 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         kept = self._series.get(series)
         return None if kept is None else kept.snapshot()
+
+    async def position(self, series: Series) -> Position | None:
+        """See `Store.position`."""
+        await trio.lowlevel.checkpoint()
+        kept = self._series.get(series)
+        return None if kept is None else kept.position
 
     async def commit(self, series: Series, commit: Commit, *, token: int) -> None:
         """See `Store.commit`."""

@@ -50,6 +50,11 @@ def explain(error: Exception, where: str, keys: tuple[str, ...] = ()) -> StoreUn
     return unavailable
 
 
+def unexpected(reply: object) -> StoreUnavailable:
+    """The error to raise when a script gave what none of ours gives."""
+    return StoreUnavailable(f"the store gave what no script of ours gives: {reply!r:.100}")
+
+
 def _reason(error: Exception, keys: tuple[str, ...]) -> str:
     message = str(error) or type(error).__name__
     if "WRONGTYPE" in message:

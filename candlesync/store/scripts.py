@@ -18,7 +18,7 @@ class Script(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One call of a script. All of its keys are of one symbol, and so in one slot of a cluster."""
+    """One call of a script. All of its keys are in one slot of a cluster."""
 
     script: Script
     keys: tuple[str, ...]
@@ -35,7 +35,14 @@ def _load(name: str) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
+ATTEND = _load("attend.lua")
 CLAIM = _load("claim.lua")
 COMMIT = _load("commit.lua")
+DESCRIBE = _load("describe.lua")
+LEAVE = _load("leave.lua")
+MEMBERS = _load("members.lua")
+POSITION = _load("position.lua")
 READ = _load("read.lua")
+RELEASE = _load("release.lua")
+RENEW = _load("renew.lua")
 VERIFY = _load("verify.lua")

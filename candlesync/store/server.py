@@ -6,8 +6,8 @@ retries are therefore off. What is sent again here is only what the server has s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import redis
 import trio
@@ -30,6 +30,10 @@ class Servers(Protocol):
         """The name of the server that holds a key, as far as is known; for grouping. Never blocks."""
         ...
 
+    def places(self) -> Sequence[Mapping[str, Any]]:
+        """What to tell redis-py of each server at which all that is announced can be heard. Never blocks."""
+        ...
+
     def execute(self, calls: Sequence[Call]) -> list[Outcome]:
         """Run them in order, one round trip to each server; what came of each.
 
@@ -47,13 +51,17 @@ class OneServer:
 
     def __init__(self, address: Address) -> None:
         self.name = address.name
-        (options,) = address.options()
-        self._client = redis.Redis.from_pool(redis.ConnectionPool(**options))  # closed with it
+        (self._options,) = address.options()
+        self._client = redis.Redis.from_pool(redis.ConnectionPool(**self._options))  # closed with it
 
     def place(self, key: str) -> str:
         """See `Servers.place`."""
         del key
         return ""
+
+    def places(self) -> Sequence[Mapping[str, Any]]:
+        """See `Servers.places`."""
+        return [self._options]
 
     def execute(self, calls: Sequence[Call]) -> list[Outcome]:
         """See `Servers.execute`."""

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 from candlesync.binance.symbols import Symbols
 from candlesync.errors import CandlesyncError
 from candlesync.supervisor import Supervisor
-from candlesync.web.health import health_routes
+from candlesync.web.health import Nodes, health_routes
 from candlesync.web.history import history_routes
 from candlesync.web.live import Sockets, refuse
 from candlesync.web.page import page_routes
@@ -53,9 +53,18 @@ class _Websocket(TrioWebsocket):
 
 
 def create_app(
-    supervisor: Supervisor, symbols: Symbols, sockets: Sockets, registry: CollectorRegistry, stopping: trio.Event
+    supervisor: Supervisor,
+    symbols: Symbols,
+    sockets: Sockets,
+    registry: CollectorRegistry,
+    stopping: trio.Event,
+    *,
+    nodes: Nodes | None = None,
 ) -> QuartTrio:
-    """The application over the parts that serve it. ``stopping`` is set when the server goes down."""
+    """The application over the parts that serve it.
+
+    ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any.
+    """
     app = QuartTrio(__name__, static_folder=None)
     app.websocket_class = _Websocket
     # The path is the contract: no redirect from /candles/ to /candles, no HTML.
@@ -63,7 +72,7 @@ def create_app(
     app.url_map.merge_slashes = False
     app.register_blueprint(history_routes(supervisor))
     app.register_blueprint(sockets.routes())
-    app.register_blueprint(health_routes(supervisor, symbols, registry, stopping))
+    app.register_blueprint(health_routes(supervisor, symbols, registry, stopping, nodes))
     app.register_blueprint(page_routes())
 
     _be_lenient(app)

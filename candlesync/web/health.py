@@ -23,10 +23,27 @@ class Readiness(Protocol):
         ...
 
 
+class Nodes(Protocol):
+    """Who knows which nodes share the store (``leases.SharedOwnership``)."""
+
+    @property
+    def name(self) -> str:
+        """This node's name."""
+        ...
+
+    def owners(self) -> dict[str, str]:
+        """The name of each symbol's owner, as far as this node knows."""
+        ...
+
+
 def health_routes(
-    readiness: Readiness, symbols: Symbols, registry: CollectorRegistry, stopping: trio.Event
+    readiness: Readiness,
+    symbols: Symbols,
+    registry: CollectorRegistry,
+    stopping: trio.Event,
+    nodes: Nodes | None = None,
 ) -> Blueprint:
-    """The routes."""
+    """The routes. Without ``nodes`` this one shares its store with nobody."""
     routes = Blueprint("health", __name__)
 
     @routes.get("/health")
@@ -35,11 +52,12 @@ def health_routes(
 
     @routes.get("/ready")
     async def ready() -> Response:
+        shared = {} if nodes is None else {"node": nodes.name, "owners": nodes.owners()}
         if stopping.is_set():
-            return _json({"status": "stopping", "series": {}}, 503)
+            return _json({"status": "stopping", "series": {}, **shared}, 503)
         reasons = readiness.not_ready()
         status = "not ready" if reasons else "ready"
-        return _json({"status": status, "series": reasons}, 503 if reasons else 200)
+        return _json({"status": status, "series": reasons, **shared}, 503 if reasons else 200)
 
     @routes.get("/metrics")
     async def metrics() -> Response:

@@ -12,6 +12,8 @@ from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest
 from candlesync.core.sync import State
 from candlesync.hub import Hub
+from candlesync.leases import SharedOwnership
+from candlesync.store.redis import RedisStore
 from candlesync.supervisor import Supervisor
 from candlesync.web.live import Sockets
 
@@ -19,12 +21,24 @@ from candlesync.web.live import Sockets
 class Metrics(Collector):
     """Collects when it is asked, from the live parts."""
 
-    def __init__(self, hub: Hub, supervisor: Supervisor, rest: Rest, feeds: FeedPool, sockets: Sockets) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        supervisor: Supervisor,
+        rest: Rest,
+        feeds: FeedPool,
+        sockets: Sockets,
+        *,
+        nodes: SharedOwnership | None = None,
+        redis: RedisStore | None = None,
+    ) -> None:
         self._hub = hub
         self._supervisor = supervisor
         self._rest = rest
         self._feeds = feeds
         self._sockets = sockets
+        self._nodes = nodes
+        self._redis = redis
 
     def registry(self) -> CollectorRegistry:
         """A registry with these metrics only."""
@@ -38,6 +52,10 @@ class Metrics(Collector):
         yield from self._syncs()
         yield from self._upstream()
         yield from self._clients()
+        if self._nodes is not None:
+            yield from self._leases(self._nodes)
+        if self._redis is not None:
+            yield from self._shared(self._redis)
 
     def _series(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("candlesync_series", "Series followed, by state", labels=["state"])
@@ -114,3 +132,29 @@ class Metrics(Collector):
         yield GaugeMetricFamily("candlesync_subscribers", "Subscriptions on them", value=subscribers)
         sent = self._sockets.messages_sent + sum(session.sent for session in sessions)
         yield CounterMetricFamily("candlesync_messages_sent", "WebSocket messages sent", value=sent)
+
+    def _leases(self, nodes: SharedOwnership) -> Iterator[Metric]:
+        yield GaugeMetricFamily("candlesync_nodes", "Nodes that share the store", value=len(nodes.members))
+        yield GaugeMetricFamily("candlesync_symbols_owned", "Symbols that this node owns", value=len(nodes.tenures))
+        for name, text in (
+            ("claims", "Symbols that this node became the owner of"),
+            ("losses", "Symbols that this node lost against its will: its lease ended, or another node has them"),
+            ("hand_overs", "Symbols that this node gave to another one"),
+        ):
+            yield CounterMetricFamily(f"candlesync_lease_{name}", text, value=getattr(nodes, name))
+
+    def _shared(self, store: RedisStore) -> Iterator[Metric]:
+        statistics = store.statistics()
+        for name, text in (
+            ("commits", "Commits made in the store"),
+            ("refused", "Commits that the store refused"),
+            ("unannounced", "Commits that no node could be told of"),
+            ("unreadable", "Announcements that could not be read"),
+            ("failures", "Calls to the store without an answer of use"),
+            ("pipelines", "Round trips to the store"),
+        ):
+            yield CounterMetricFamily(f"candlesync_store_{name}", text, value=getattr(statistics, name))
+        yield GaugeMetricFamily("candlesync_store_waiting", "Calls not answered yet", value=statistics.waiting)
+        yield GaugeMetricFamily(
+            "candlesync_store_commit_seconds", "How long the last commit took", value=statistics.last_latency
+        )

@@ -13,20 +13,24 @@ import click
 from .findings import Findings, Settings
 from .machine import describe
 from .measure import measure
+from .nodes import measure_nodes
 from .report import as_json, as_markdown
-from .servers import CONTENDERS, Contender
+from .servers import CANDLESYNC, CONTENDERS, NODES
+from .store import measure_store
 
 _REPORT = Path("bench-report")
-_MEASUREMENTS = ("broadcast", "rest")
+_MEASUREMENTS = ("broadcast", "rest", "store", "nodes")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--quick", is_flag=True, help="One short run with 50 clients: to see that it works, not to quote.")
 @click.option("--clients", type=click.IntRange(1), help="WebSocket clients.  [default: 300]")
-@click.option("--seconds", type=click.FloatRange(0.5), help="Length of the broadcast in each run.  [default: 6]")
+@click.option("--seconds", type=click.FloatRange(0.5), help="Length of a broadcast in each run.  [default: 6]")
 @click.option("--runs", type=click.IntRange(1), help="How often each server is measured.  [default: 3]")
 @click.option(
-    "--rate", type=click.FloatRange(0.5), default=10.0, show_default=True, help="Updates a second of the broadcast."
+    "--rate",
+    type=click.FloatRange(0.5),
+    help="Updates a second.  [default: 10 to all clients, 50 between two nodes]",
 )
 @click.option(
     "--only",
@@ -35,27 +39,40 @@ _MEASUREMENTS = ("broadcast", "rest")
     help="Leave out other measurements, or other servers; give it again for more.",
 )
 def main(
-    *, quick: bool, clients: int | None, seconds: float | None, runs: int | None, rate: float, only: tuple[str, ...]
+    *,
+    quick: bool,
+    clients: int | None,
+    seconds: float | None,
+    runs: int | None,
+    rate: float | None,
+    only: tuple[str, ...],
 ) -> None:
-    """Measure candlesync beside FastAPI + uvicorn, in one run, and write bench-report/report.md and report.json.
+    """Measure candlesync beside its peers, in one run, and write bench-report/report.md and report.json.
+
+    One server beside FastAPI + uvicorn: a broadcast to many WebSocket clients, and REST. Its store in Redis beside
+    redis-py without any checks. Two nodes with one Redis beside FastAPI with Redis' publish and subscribe: from a
+    commit on the one to a frame on the other, and the other's REST.
 
     Ends with status 1 if a server lost or garbled anything, or ended by itself.
     """
-    chosen = [name for name in _MEASUREMENTS if name in only] or _MEASUREMENTS
+    seconds = seconds or (1.5 if quick else 6.0)
     settings = Settings(
         clients=clients or (50 if quick else 300),
-        seconds=seconds or (1.5 if quick else 6.0),
-        rate=rate,
-        broadcast="broadcast" in chosen,
-        rest="rest" in chosen,
+        seconds=seconds,
+        runs=runs or (1 if quick else 3),
+        rate=rate or 10.0,
+        commit_rate=rate or 50.0,
+        commit_seconds=seconds * 2 / 3,
+        measurements=tuple(name for name in _MEASUREMENTS if name in only) or _MEASUREMENTS,
     )
-    contenders = [contender for contender in CONTENDERS if contender.name in only] or list(CONTENDERS)
+    servers = [contender.name for contender in CONTENDERS]
+    servers = [name for name in servers if name in only] or servers
     # A terminal that is closed, or a `kill`, must end the servers, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     _allow_files()
     findings = Findings()
-    _run(contenders, settings, runs or (1 if quick else 3), findings)
+    _run(servers, settings, findings)
     text = as_markdown(settings, describe(), findings)
     _REPORT.mkdir(exist_ok=True)
     (_REPORT / "report.md").write_text(text, encoding="utf-8")
@@ -66,14 +83,28 @@ def main(
         sys.exit(1)
 
 
-def _run(contenders: list[Contender], settings: Settings, runs: int, findings: Findings) -> None:
-    with tempfile.TemporaryDirectory(prefix="candlesync-bench-") as logs:
-        for run in range(1, runs + 1):
+def _run(servers: list[str], settings: Settings, findings: Findings) -> None:
+    with tempfile.TemporaryDirectory(prefix="candlesync-bench-") as folder:
+        logs = Path(folder)
+        for run in range(1, settings.runs + 1):
             # In another order each time: what else the machine does must not always meet the same one.
-            turn = (run - 1) % len(contenders)
-            for contender in contenders[turn:] + contenders[:turn]:
-                click.echo(f"run {run} of {runs}: {contender.label} …", err=True)
-                measure(contender, settings, run, Path(logs), findings)
+            turn = (run - 1) % len(servers)
+            for name in servers[turn:] + servers[:turn]:
+                _measure(name, settings, run, logs, findings)
+
+
+def _measure(name: str, settings: Settings, run: int, logs: Path, findings: Findings) -> None:
+    alone, node = (next(one for one in some if one.name == name) for some in (CONTENDERS, NODES))
+    about = f"run {run} of {settings.runs}: {alone.label}"
+    if {"broadcast", "rest"} & set(settings.measurements):
+        click.echo(f"{about} …", err=True)
+        measure(alone, settings, run, logs, findings)
+    if "nodes" in settings.measurements:
+        click.echo(f"{about}, two nodes …", err=True)
+        measure_nodes(node, settings, run, logs, findings)
+    if "store" in settings.measurements and name == CANDLESYNC.name:
+        click.echo(f"{about}, its store …", err=True)
+        measure_store(settings, run, logs, findings)
 
 
 def _allow_files() -> None:

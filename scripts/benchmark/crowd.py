@@ -11,7 +11,7 @@ import os
 import select
 import socket
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -27,22 +27,34 @@ _AT_ONCE = 50
 """Handshakes under way at a time: less than any server's backlog."""
 
 
-@dataclass
-class Client:
+class Reader:
+    """A connection that is only read."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.chunks: list[tuple[int, bytes]] = []
+        """What was read and when (CLOCK_MONOTONIC, nanoseconds), since it was last cut."""
+        self.is_lost = False
+        """Whether the server has closed it."""
+
+    def receive(self) -> tuple[int, bytes]:
+        """What has come, and when it was read. Raises `OSError`."""
+        data = self.socket.recv(_CHUNK)
+        return time.monotonic_ns(), data
+
+
+class Client(Reader):
     """One of them."""
 
-    socket: socket.socket
-    chunks: list[tuple[int, bytes]] = field(default_factory=list)
-    """What was read and when (CLOCK_MONOTONIC, nanoseconds), since it was last cut."""
-    frames: Frames = field(default_factory=Frames)
-    is_lost: bool = False
-    """Whether the server has closed it."""
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection)
+        self._frames = Frames()
 
     def messages(self) -> list[tuple[int, bytes]]:
         """The messages among what was read and when each was whole; pings are answered."""
         found = []
         for read_at, data in self.chunks:
-            for opcode, payload in self.frames.feed(data):
+            for opcode, payload in self._frames.feed(data):
                 if opcode == TEXT:
                     found.append((read_at, payload))
                 elif opcode == PING:
@@ -58,21 +70,26 @@ class Client:
 
 
 class Crowd:
-    """The clients of one server; a context that closes them."""
+    """Clients, and whatever else is read with them; a context that closes them."""
 
-    def __init__(self, port: int, path: str, count: int) -> None:
-        """Connect them all. Raises `OSError`, or `RuntimeError` for an answer that is no handshake."""
+    def __init__(self, ports: Sequence[int], path: str, others: Sequence[Reader] = ()) -> None:
+        """Connect a client to each port, in this order; ``others`` are connected already.
+
+        Raises `OSError`, or `RuntimeError` for an answer that is no handshake.
+        """
         self._poll = select.epoll()
-        self._clients: dict[int, Client] = {}
+        self._clients: list[Client] = []
+        self._readers: dict[int, Reader] = {}
         try:
-            for begin in range(0, count, _AT_ONCE):
-                opening = [_open(port, path) for _ in range(min(_AT_ONCE, count - begin))]
-                for connection, key in opening:
+            for reader in others:
+                self._add(reader)
+            for begin in range(0, len(ports), _AT_ONCE):
+                for connection, key in [_open(port, path) for port in ports[begin : begin + _AT_ONCE]]:
                     client = Client(connection)
-                    self._clients[connection.fileno()] = client
+                    self._clients.append(client)
+                    self._add(client)
                     _finish_handshake(client, key)
                     connection.setblocking(False)
-                    self._poll.register(connection, select.EPOLLIN)
         except BaseException:
             self.close()
             raise
@@ -87,14 +104,14 @@ class Crowd:
 
     def close(self) -> None:
         """Hang up, as a browser's tab does that is closed."""
-        for client in self._clients.values():
-            client.socket.close()
+        for reader in self._readers.values():
+            reader.socket.close()
         self._poll.close()
 
     @property
     def lost(self) -> int:
         """Clients that the server has closed."""
-        return sum(client.is_lost for client in self._clients.values())
+        return sum(client.is_lost for client in self._clients)
 
     def hear(self, upstream: UpstreamProcess, order: Order) -> Sent:
         """Have updates sent, and read until every client has the last one, or the patience is over.
@@ -108,7 +125,7 @@ class Crowd:
         self._poll.unregister(upstream.output)
         sent = upstream.report()
         deadline = time.monotonic() + _PATIENCE
-        behind = list(self._clients.values())
+        behind = self._clients
         while time.monotonic() < deadline:
             behind = [client for client in behind if not client.is_lost and not client.holds(sent.last)]
             if not behind:
@@ -118,25 +135,29 @@ class Crowd:
 
     def messages(self) -> list[list[tuple[int, bytes]]]:
         """What each client has got since this was last asked, and when it had been read."""
-        return [client.messages() for client in self._clients.values()]
+        return [client.messages() for client in self._clients]
+
+    def _add(self, reader: Reader) -> None:
+        self._readers[reader.socket.fileno()] = reader
+        self._poll.register(reader.socket, select.EPOLLIN)
 
     def _read(self, watched: int, timeout: float) -> bool:
         """Read what has come; whether there was something at ``watched``."""
-        clients, now = self._clients, time.monotonic_ns
+        readers = self._readers
         found = False
         for descriptor, _ in self._poll.poll(timeout):
             if descriptor == watched:
                 found = True
                 continue
-            client = clients[descriptor]
+            reader = readers[descriptor]
             try:
-                data = client.socket.recv(_CHUNK)
+                chunk = reader.receive()
             except ConnectionError:
-                data = b""
-            if data:
-                client.chunks.append((now(), data))
+                chunk = 0, b""
+            if chunk[1]:
+                reader.chunks.append(chunk)
             else:
-                client.is_lost = True
+                reader.is_lost = True
                 self._poll.unregister(descriptor)
         return found
 

@@ -56,6 +56,23 @@ def judge(sent: Sent, clients: Iterable[Sequence[tuple[int, bytes]]]) -> Deliver
     return Delivery(count, size / max(count, 1), delays, texts)
 
 
+def lags(updates: Sequence[tuple[int, int]], client: Sequence[tuple[int, bytes]]) -> list[float]:
+    """Of each update, ascending: seconds from a time until the client had read it or a later one.
+
+    ``updates`` are times (nanoseconds) and updates, both ascending. What the client never got is left out.
+    """
+    found, messages = list[float](), iter(client)
+    read_at, held = 0, -1
+    for begin, update in updates:
+        while held < update:
+            message = next(messages, None)
+            if message is None:
+                return sorted(found)
+            read_at, held = message[0], market.update_of(message[1]) or -1
+        found.append((read_at - begin) / 1e9)
+    return sorted(found)
+
+
 def percentile(ascending: Sequence[float], share: float) -> float:
     """The value that this share of the values does not exceed."""
     return ascending[min(len(ascending) - 1, int(len(ascending) * share))]

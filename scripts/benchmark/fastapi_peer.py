@@ -56,22 +56,32 @@ async def follow() -> None:
             else:
                 candles.append(candle)
                 del candles[: -market.CANDLES]
-            text = json.dumps(candle)
-            for client in list(clients):
-                try:
-                    await client.send_text(text)
-                except (WebSocketDisconnect, RuntimeError):
-                    clients.discard(client)
+            await send_to_all(json.dumps(candle))
+
+
+async def send_to_all(text: str) -> None:
+    """Send a message to every client."""
+    for client in list(clients):
+        try:
+            await client.send_text(text)
+        except (WebSocketDisconnect, RuntimeError):
+            clients.discard(client)
+
+
+async def history() -> list[Candle]:
+    """The newest candles, from Binance's REST; the last is forming."""
+    query: dict[str, str | int] = {"symbol": market.SYMBOL, "interval": "1m", "limit": market.CANDLES}
+    async with httpx.AsyncClient() as client:
+        rows = (await client.get(f"{os.environ['PEER_REST_URL']}/api/v3/klines", params=query)).json()
+    loaded = [candle_of(row[0], row[1:6], closed=True) for row in rows]
+    loaded[-1]["closed"] = False
+    return loaded
 
 
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     """Load the history, then follow."""
-    query: dict[str, str | int] = {"symbol": market.SYMBOL, "interval": "1m", "limit": market.CANDLES}
-    async with httpx.AsyncClient() as client:
-        rows = (await client.get(f"{os.environ['PEER_REST_URL']}/api/v3/klines", params=query)).json()
-    candles.extend(candle_of(row[0], row[1:6], closed=True) for row in rows)
-    candles[-1]["closed"] = False
+    candles.extend(await history())
     task = asyncio.create_task(follow())
     yield
     task.cancel()

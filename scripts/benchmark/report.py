@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from .findings import Findings, Remark, Sample, Settings
+from .findings import Findings, Remark, Sample, Settings, Spent
 from .servers import CANDLESYNC
 
 
@@ -20,17 +20,79 @@ class Figure:
     unit: str
     is_better: str
     """Which way is better, lower or higher; empty where it is only to be known."""
+    cores: tuple[str, ...] = ("server", "load")
+    """Whose cores stand beside it: names of `_CORES`."""
 
 
-FIGURES = (
-    Figure("cpu", "Server CPU for each message delivered, all included", "µs", "lower"),
-    Figure("p50", "From the upstream's sending a frame to a client's having read it, p50", "ms", "lower"),
-    Figure("p99", "From the upstream's sending a frame to a client's having read it, p99", "ms", "lower"),
-    Figure("rest", "REST, 1000 candles: requests a second", "1/s", "higher"),
-    Figure("rest_core", "REST, 1000 candles: requests for each second of server CPU", "1/s", "higher"),
-    Figure("delivered", "Messages delivered, of all updates to all clients", "%", ""),
-    Figure("message_size", "Size of a WebSocket message", "bytes", ""),
-    Figure("rest_size", "REST, 1000 candles: size of an answer", "kB", ""),
+@dataclass(frozen=True)
+class Part:
+    """Figures of one kind."""
+
+    title: str
+    about: str
+    """How they were measured; ``{clients}`` and so on are the `Settings`."""
+    figures: tuple[Figure, ...]
+
+
+_CORES = {"server": "server's cores", "nodes": "both nodes' cores", "load": "load's cores", "redis": "Redis's cores"}
+_SHARED = ("server", "redis")
+_BOTH = ("nodes", "redis", "load")
+_FROM_FRAME = "From the upstream's sending a frame to a client's having read it"
+_TO_OWNER = "From a commit's standing in Redis to a client of the node that made it"
+_TO_FOLLOWER = "From a commit's standing in Redis to a client of the other node"
+
+PARTS = (
+    Part(
+        "One server",
+        "{clients} WebSocket clients, {rate:g} updates a second for {seconds:g} s.",
+        (
+            Figure("cpu", "Server CPU for each message delivered, all included", "µs", "lower"),
+            Figure("p50", f"{_FROM_FRAME}, p50", "ms", "lower"),
+            Figure("p99", f"{_FROM_FRAME}, p99", "ms", "lower"),
+            Figure("rest", "REST, 1000 candles: requests a second", "1/s", "higher"),
+            Figure("rest_core", "REST, 1000 candles: requests for each second of server CPU", "1/s", "higher"),
+            Figure("delivered", "Messages delivered, of all updates to all clients", "%", ""),
+            Figure("message_size", "Size of a WebSocket message", "bytes", ""),
+            Figure("rest_size", "REST, 1000 candles: size of an answer", "kB", ""),
+        ),
+    ),
+    Part(
+        "Two nodes with one Redis",
+        "A WebSocket client of each node, {commit_rate:g} updates a second for {commit_seconds:g} s; REST of the one "
+        "that follows. A peer's REST reads Redis for each answer, candlesync's its own copy.",
+        (
+            Figure("commit_follower_p50", f"{_TO_FOLLOWER}, p50", "ms", "lower", _BOTH),
+            Figure("commit_follower_p99", f"{_TO_FOLLOWER}, p99", "ms", "lower", _BOTH),
+            Figure("commit_owner_p50", f"{_TO_OWNER}, p50", "ms", "lower", _BOTH),
+            Figure("commit_owner_p99", f"{_TO_OWNER}, p99", "ms", "lower", _BOTH),
+            Figure("frame_follower_p50", f"{_FROM_FRAME} on the other node, p50", "ms", "lower", _BOTH),
+            Figure("frame_follower_p99", f"{_FROM_FRAME} on the other node, p99", "ms", "lower", _BOTH),
+            Figure("nodes_cpu", "CPU of both nodes and Redis for each update", "µs", "lower", _BOTH),
+            Figure("follower_rest", "REST, 1000 candles: requests a second", "1/s", "higher", (*_SHARED, "load")),
+            Figure(
+                "follower_rest_core",
+                "REST, 1000 candles: requests for each second of the node's CPU",
+                "1/s",
+                "higher",
+                (*_SHARED, "load"),
+            ),
+            Figure("follower_rest_size", "REST, 1000 candles: size of an answer", "kB", ""),
+        ),
+    ),
+    Part(
+        "The store in Redis",
+        "500 series of 1000 candles, in one process; each commits again as soon as its last commit stands. The peers "
+        "write and publish the same bytes, and check nothing.",
+        (
+            Figure("commits", "Commits a second", "1/s", "higher", _SHARED),
+            Figure("commit_cpu", "CPU of the process for each commit", "µs", "lower", _SHARED),
+            Figure("commit_redis", "CPU of Redis for each commit", "µs", "lower", _SHARED),
+            Figure("alone_p50", "A commit when nothing else is committed, p50", "ms", "lower", _SHARED),
+            Figure("alone_p99", "A commit when nothing else is committed, p99", "ms", "lower", _SHARED),
+            Figure("read", "Reading a series, p50", "ms", ""),
+            Figure("series_size", "Memory of Redis for a series", "kB", ""),
+        ),
+    ),
 )
 
 
@@ -42,10 +104,8 @@ class Line:
     runs: list[float]
     ratios: list[float]
     """Candlesync's figure divided by this one, run by run."""
-    server_cores: float
-    """Median of the cores that the server used meanwhile."""
-    load_cores: float
-    """The same of the bench's clients."""
+    cores: dict[str, float]
+    """Median of the cores that each used meanwhile."""
 
 
 def lines_of(figure: Figure, samples: Iterable[Sample]) -> list[Line]:
@@ -60,8 +120,7 @@ def lines_of(figure: Figure, samples: Iterable[Sample]) -> list[Line]:
                 server,
                 runs=[sample.value for sample in own],
                 ratios=[ours[sample.run] / sample.value for sample in own if sample.run in ours],
-                server_cores=median(sample.spent.server for sample in own),
-                load_cores=median(sample.spent.load for sample in own),
+                cores={name: median(_cores(sample.spent, name) for sample in own) for name in figure.cores},
             )
         )
     return found
@@ -70,8 +129,9 @@ def lines_of(figure: Figure, samples: Iterable[Sample]) -> list[Line]:
 def as_json(settings: Settings, machine: dict[str, str], findings: Findings) -> str:
     """Everything, each single run included."""
     figures = [
-        {**asdict(figure), "servers": [asdict(line) for line in lines_of(figure, findings.samples)]}
-        for figure in FIGURES
+        {"part": part.title, **asdict(figure), "servers": [asdict(line) for line in lines_of(figure, findings.samples)]}
+        for part in PARTS
+        for figure in part.figures
     ]
     whole = {"machine": machine, "settings": asdict(settings), "figures": figures, **asdict(findings)}
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
@@ -84,27 +144,43 @@ def as_markdown(settings: Settings, machine: dict[str, str], findings: Findings)
         "# candlesync beside its peers",
         "",
         f"Runs: {runs}, each with servers started anew. Shown are medians; in brackets the lowest and the highest run.",
-        f"{settings.clients} WebSocket clients, {settings.rate:g} updates a second for {settings.seconds:g} s.",
         "",
         *(f"- {name}: {text}" for name, text in machine.items()),
         "",
     ]
-    for figure in FIGURES:
-        found = lines_of(figure, findings.samples)
-        if found:
-            lines += [f"## {figure.title}", "", *_table(figure, found), ""]
+    for part in PARTS:
+        tables = [
+            (figure.title, _table(figure, found))
+            for figure in part.figures
+            if (found := lines_of(figure, findings.samples))
+        ]
+        if tables:
+            lines += [f"## {part.title}", "", part.about.format_map(asdict(settings)), ""]
+        for title, table in tables:
+            lines += [f"### {title}", "", *table, ""]
     if findings.samples:
         others = [sample.spent.others for sample in findings.samples]
-        lines += [
-            f"Other programs used {median(others):.2f} cores meanwhile (median; at most {max(others):.2f}).",
-            f"{findings.messages} WebSocket messages were checked: each client's in order, up to the last update sent.",
-            f"{findings.answers} REST answers were counted.",
-            "",
-        ]
+        lines += [f"Other programs used {median(others):.2f} cores meanwhile (median; at most {max(others):.2f})."]
+    if findings.messages:
+        lines.append(
+            f"{findings.messages} WebSocket messages were checked: each client's in order, up to the last update sent."
+        )
+    if findings.answers:
+        lines.append(f"{findings.answers} REST answers were counted.")
+    if findings.commits:
+        lines.append(
+            f"{findings.commits} commits to the store were counted; at the end 50 series were read and checked."
+        )
+    lines.append("")
     for title, remarks in (("Faults", findings.faults), ("Remarks", findings.remarks)):
         if remarks:
             lines += [f"## {title}", "", *_gathered(remarks), ""]
     return "\n".join(lines)
+
+
+def _cores(spent: Spent, name: str) -> float:
+    cores: dict[str, float] = {"server": spent.server, "nodes": spent.server, "load": spent.load, "redis": spent.redis}
+    return cores[name]
 
 
 def _place(sample: Sample) -> tuple[bool, str]:
@@ -115,11 +191,11 @@ def _table(figure: Figure, found: Sequence[Line]) -> list[str]:
     head = ["server", figure.unit]
     if figure.is_better:
         head = ["server", f"{figure.unit}, {figure.is_better} is better"]
-        head += ["candlesync ÷ this", "server's cores", "load's cores"]
+        head += ["candlesync ÷ this", *(_CORES[name] for name in figure.cores)]
     rows = [head]
     for line in found:
         ratio = _spread(line.ratios) if line.ratios and line.server != CANDLESYNC.label else ""
-        row = [line.server, _spread(line.runs), ratio, f"{line.server_cores:.2f}", f"{line.load_cores:.2f}"]
+        row = [line.server, _spread(line.runs), ratio, *(f"{cores:.2f}" for cores in line.cores.values())]
         rows.append(row[: len(head)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])

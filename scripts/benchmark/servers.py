@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+import msgspec
+
+from candlesync.store.codec import Announcement
+
 from . import market
-from .processes import Child
+from .processes import Child, free_port
 
 _START_TIMEOUT = 20.0
 """Seconds from its start until a server must be ready."""
@@ -25,7 +28,8 @@ class Contender:
     """As ``--only`` takes it."""
     label: str
     arguments: tuple[str, ...]
-    """Its command line, with ``{port}`` for its own port and ``{upstream}`` for the upstream's."""
+    """Its command line, with ``{port}`` for its own port and ``{upstream}`` for the upstream's; and, for one of several
+    nodes, ``{redis}`` for the port of their Redis and ``{name}`` for its name."""
     socket_path: str
     """Of a WebSocket that sends nothing before the next update."""
     rest_paths: Mapping[str, str]
@@ -34,6 +38,8 @@ class Contender:
     """Environment variables, with the same places to fill."""
     ends_with_zero: bool = False
     """Whether it promises exit status 0 on SIGTERM."""
+    announced_update: Callable[[bytes], int | None] = market.update_of
+    """Which update of the market a message in Redis tells of, if it tells of one."""
 
 
 CANDLESYNC = Contender(
@@ -50,15 +56,19 @@ CANDLESYNC = Contender(
 )
 
 
+def _uvicorn(application: str, loop: str) -> tuple[str, ...]:
+    return (
+        *(sys.executable, "-m", "uvicorn", f"benchmark.{application}:app"),
+        *("--host", "127.0.0.1", "--port", "{port}", "--loop", loop),
+        *("--ws", "websockets-sansio", "--http", "httptools", "--no-access-log", "--log-level", "warning"),
+    )
+
+
 def _fastapi(name: str, label: str, loop: str) -> Contender:
     return Contender(
         name=name,
         label=label,
-        arguments=(
-            *(sys.executable, "-m", "uvicorn", "benchmark.fastapi_peer:app"),
-            *("--host", "127.0.0.1", "--port", "{port}", "--loop", loop),
-            *("--ws", "websockets-sansio", "--http", "httptools", "--no-access-log", "--log-level", "warning"),
-        ),
+        arguments=_uvicorn("fastapi_peer", loop),
         socket_path=f"/ws/candles/{market.SYMBOL}",
         rest_paths={"list": "/candles/plain", "typed list": "/candles/typed", "JSONResponse": "/candles/direct"},
         settings={"PEER_REST_URL": "http://127.0.0.1:{upstream}", "PEER_STREAM_URL": "ws://127.0.0.1:{upstream}"},
@@ -72,6 +82,38 @@ CONTENDERS = (
 )
 
 
+def _committed_update(message: bytes) -> int | None:
+    try:
+        commit = msgspec.msgpack.decode(message, type=Announcement).commit()
+    except ValueError:
+        return None  # an owner's report, say
+    return int(commit.candles[-1].volume.partition(".")[0]) if commit else None
+
+
+def _fastapi_node(alone: Contender, loop: str) -> Contender:
+    return replace(
+        alone,
+        arguments=_uvicorn("fastapi_redis_peer", loop),
+        rest_paths={"parsed": "/candles/parsed", "joined": "/candles/joined"},
+        settings={**alone.settings, "PEER_REDIS_URL": "redis://127.0.0.1:{redis}/0", "PEER_NAME": "{name}"},
+    )
+
+
+NODES = (
+    replace(
+        CANDLESYNC,
+        arguments=(
+            *CANDLESYNC.arguments,
+            *("--store", "redis://127.0.0.1:{redis}/0", "--node-name", "{name}"),
+        ),
+        announced_update=_committed_update,
+    ),
+    _fastapi_node(CONTENDERS[1], "asyncio"),
+    _fastapi_node(CONTENDERS[2], "uvloop"),
+)
+"""The same, as several nodes with one Redis. ``/ready`` of each tells its name and the names of the owners."""
+
+
 class NotReady(Exception):
     """A server that was started and never got ready."""
 
@@ -79,11 +121,15 @@ class NotReady(Exception):
 class Server(Child):
     """A contender that runs."""
 
-    def __init__(self, contender: Contender, upstream: int, log: Path) -> None:
-        """Start it against the upstream's port, and wait until it is ready. Raises `NotReady` if it never is."""
+    def __init__(self, contender: Contender, upstream: int, log: Path, *, redis: int = 0, name: str = "") -> None:
+        """Start it against the ports of the upstream and of Redis, and wait until it is ready.
+
+        Raises `NotReady` if it never is.
+        """
         self.contender = contender
-        self.port = _free_port()
-        places = {"port": self.port, "upstream": upstream}
+        self.port = free_port()
+        self.name = name
+        places = {"port": self.port, "upstream": upstream, "redis": redis, "name": name}
         settings = {name: value.format(**places) for name, value in contender.settings.items()}
         super().__init__([argument.format(**places) for argument in contender.arguments], log, settings)
         try:
@@ -112,10 +158,3 @@ class Server(Child):
                 pass  # it does not listen yet
             time.sleep(0.05)
         raise NotReady(f"not ready within {_START_TIMEOUT:g} s, or ended:\n{self.excerpt()}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -48,6 +48,10 @@ class Faults(msgspec.Struct, frozen=True):
     """The series' task is started again: what the sync knew is gone, what the store holds is not."""
     unsettled: float = 0.0
     """The outcome of a commit is unknown, and the store is read."""
+    undone: float = 0.0
+    """A commit did not happen, and the store is where it was."""
+    fell_back: float = 0.0
+    """Instead of a commit the store is found to hold less than the replica."""
     inspected: float = 0.0
     """REST is asked about a whole series, and its answer may come late."""
 
@@ -267,7 +271,7 @@ class Player:
         """By open time: after how many pauses REST lacked it while it showed later rows."""
         self._asks_in_a_row = 0
         self._committed = False
-        self.statistics = {"commits": 0, "begins": 0, "fills": 0, "asks": 0, "corrections": 0}
+        self.statistics = {"commits": 0, "lives": 0, "begins": 0, "fills": 0, "asks": 0, "corrections": 0}
 
     @property
     def state(self) -> State:
@@ -445,6 +449,14 @@ class Player:
 
     def _commit(self, commit: Commit) -> None:
         self._note("commits", *commit.candles)
+        if len(self.replica) and self._happens(self.faults.fell_back):
+            self._sync.store_fell_back(self.replica.life)
+            return
+        if self._happens(self.faults.undone):
+            return
+        if commit.life != self.replica.life and len(self.replica):
+            self._begin_life(commit)
+            return
         self._check_commit(commit)
         if self._happens(self.faults.unsettled):
             if self._random.random() < 0.5:
@@ -455,6 +467,17 @@ class Player:
         self._apply(commit)
         self._answer = self._inspection = ()
         self._sync.committed(commit)
+
+    def _begin_life(self, commit: Commit) -> None:
+        """The store is made whole, and nothing else: what was known, asked for and confirmed goes on."""
+        candles = [entry.candle for entry in self.replica.newest(self.rules.history)]
+        assert list(commit.candles) == candles
+        assert (commit.revision, commit.begins, commit.replaces) == (1, True, self.replica.life)
+        self.statistics["lives"] += 1
+        state = self.state
+        self.replica.begin_life(commit)
+        self._sync.committed(commit)
+        assert self.state is state
 
     def _apply(self, commit: Commit) -> None:
         self.replica.apply(commit)

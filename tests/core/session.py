@@ -57,6 +57,14 @@ class Session:
         self.sync.committed(decision)
         return list(decision.candles)
 
+    def begins_life(self) -> list[Candle]:
+        """It makes the store whole."""
+        decision = self.sync.decide()
+        assert isinstance(decision, Commit), decision
+        self.replica.begin_life(decision)
+        self.sync.committed(decision)
+        return list(decision.candles)
+
     def shows(self, *frames: Candle) -> None:
         for frame in frames:
             self.sync.frame(frame)

@@ -239,6 +239,73 @@ def test_a_new_life_names_the_one_that_it_replaces() -> None:
     assert candles_of(replica) == [candle(minute(9))]
 
 
+def test_a_life_that_a_store_has_begun_is_begun_whatever_is_here() -> None:
+    replica = begun([*minutes(0, 4), forming(minute(5))])
+    replica.apply(then(replica, forming(minute(5), trades=11)))
+    commit = Commit("life2", 1, (*minutes(0, 4), forming(minute(5), trades=11)), begins=True, replaces="life1")
+    entries = replica.begin_life(commit)
+    assert entries == replica.newest(10)
+    assert candles_of(replica) == list(commit.candles)
+    assert replica.snapshot() == begun(commit.candles, life="life2").snapshot(), "as in a store that begins with it"
+    for position in (Position("life0", 1), Position("life0", 2), Position("life1", 7), Position("life2", 0)):
+        assert not replica.can_resume(position)
+    assert replica.can_resume(Position("life2", 1))
+
+
+@pytest.mark.parametrize(
+    "commit",
+    [
+        Commit("life2", 1, tuple(minutes(0, 3))),
+        Commit("life2", 2, tuple(minutes(0, 3)), begins=True),
+        Commit("life0", 1, tuple(minutes(0, 3)), begins=True),
+        Commit("life2", 1, (candle(minute(0)), candle(minute(2))), begins=True),
+        Commit("life2", 1, (), begins=True),
+    ],
+    ids=["does not begin", "not with 1", "the same", "a gap", "nothing"],
+)
+def test_what_begins_no_life_is_refused(commit: Commit) -> None:
+    replica = begun(minutes(0, 5))
+    before = _all_of(replica)
+    with pytest.raises(CommitRefused):
+        replica.begin_life(commit)
+    assert _all_of(replica) == before
+
+
+def test_within_a_life_the_revisions_say_which_is_ahead() -> None:
+    replica = begun(minutes(0, 5))
+    before = replica.snapshot()
+    assert not replica.is_ahead_of(before)
+    replica.apply(then(replica, candle(minute(0), "1.00")))
+    assert replica.is_ahead_of(before)
+    older = begun([candle(minute(0))])
+    older.restore(before)
+    assert not older.is_ahead_of(replica.snapshot())
+
+
+@pytest.mark.parametrize(
+    ("stored", "is_ahead"),
+    [
+        (forming(minute(2), trades=20), False),
+        (forming(minute(2), trades=19), True),
+        (forming(minute(2), trades=21), False),
+        (candle(minute(2), trades=1), False),
+        (candle(minute(1), trades=99), True),
+        (forming(minute(3), trades=1), False),
+    ],
+)
+def test_of_two_lives_the_tails_say_which_is_ahead(stored: Candle, is_ahead: bool) -> None:
+    replica = begun([*minutes(0, 1), forming(minute(2), trades=20)])
+    before = [each for each in minutes(0, 5) if each.open_time < stored.open_time]
+    assert replica.is_ahead_of(begun([*before, stored], life="life1").snapshot()) is is_ahead
+
+
+def test_one_without_candles_is_ahead_of_nothing_and_any_other_of_none() -> None:
+    empty, replica = Replica(BTC, 10), begun(minutes(0, 1))
+    assert not empty.is_ahead_of(None)
+    assert not empty.is_ahead_of(replica.snapshot())
+    assert replica.is_ahead_of(None)
+
+
 def test_to_begin_again_leaves_the_new_candles_alone_and_no_older_position_is_honoured() -> None:
     replica = begun(minutes(0, 5))
     replica.apply(then(replica, *minutes(100, 102), begins=True))

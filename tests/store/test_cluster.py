@@ -76,14 +76,19 @@ def test_the_tests_use_what_they_mean() -> None:
 
 async def test_commits_go_to_the_server_of_their_symbol_in_groups() -> None:
     groups = symbols_of_each(20)
-    async with redis_store(url()) as store:
+    async with redis_store(url(), lease=30) as store:
         await begin_all(store, groups)
         for server, group in zip(CLUSTER, groups, strict=True):
             held: set[bytes | str] = set(server.client().keys(f"{store.settings.prefix}:*"))
             assert held == {
                 name.encode()
                 for series in group
-                for name in (store.keys.fence(series.symbol), store.keys.meta(series), store.keys.candles(series))
+                for name in (
+                    store.keys.fence(series.symbol),
+                    store.keys.lease(series.symbol),
+                    store.keys.meta(series),
+                    store.keys.candles(series),
+                )
             }
         statistics = store.statistics()
         assert statistics.commits == 60

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
+from candlesync.core.position import Position
 from candlesync.core.replica import Snapshot
 from candlesync.store.codec import (
     ANNOUNCED,
+    Announcement,
     Keys,
-    decode_announcement,
     decode_candle,
+    decode_position,
     decode_snapshot,
     encode_candle,
     encode_commit,
@@ -67,11 +69,13 @@ def test_a_usual_candle_is_small() -> None:
 
 
 @pytest.mark.parametrize("junk", [b"", b"junk", b"\x90", msgspec.msgpack.encode([2, 1, 1, 1]), b"\xc1"])
-def test_other_bytes_are_no_candle_and_no_announcement(junk: bytes) -> None:
+def test_other_bytes_are_no_candle(junk: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - msgspec's own words
         decode_candle(junk)
-    with pytest.raises(ValueError):  # noqa: PT011 - msgspec's own words
-        decode_announcement(junk)
+
+
+def announced_of(announcement: bytes) -> Announcement:
+    return msgspec.msgpack.decode(announcement, type=Announcement)
 
 
 def test_a_small_commit_is_announced_whole_and_a_large_one_by_name() -> None:
@@ -80,12 +84,12 @@ def test_a_small_commit_is_announced_whole_and_a_large_one_by_name() -> None:
         begin(*minutes(1, ANNOUNCED), life="life1", replaces="life0"),
         follow(3),
     ):
-        announced = decode_announcement(encode_commit(BTC, commit, "id-1")[1])
+        announced = announced_of(encode_commit(BTC, commit, "id-1")[1])
         assert announced.commit() == (commit if commit.candles else None)
         assert (announced.interval, announced.id) == ("1m", "id-1")
     large = begin(*minutes(0, ANNOUNCED), replaces="life9")
     terms, announcement, values = encode_commit(BTC, large, "id-2")
-    announced = decode_announcement(announcement)
+    announced = announced_of(announcement)
     assert announced.commit() is None
     assert (announced.life, announced.revision, announced.begins, announced.replaces) == ("life0", 1, True, "life9")
     assert [decode_candle(value) for value in values] == [(made, 1) for made in large.candles]
@@ -117,12 +121,27 @@ def test_a_snapshot_is_decoded_whole_or_not_at_all() -> None:
             decode_snapshot(junk)
 
 
+def test_a_position_is_decoded_or_refused() -> None:
+    assert decode_position(None) is None
+    assert decode_position([b"1", b"life0", b"3"]) == Position("life0", 3)
+    with pytest.raises(ValueError, match="format 2, of another version"):
+        decode_position([b"2"])
+    for junk in ([b"1", b"life0", b"x"], [b"1"], [], b"", 7):
+        with pytest.raises(ValueError):  # noqa: PT011 - of several kinds
+            decode_position(junk)
+
+
 def test_keys_are_of_one_slot_a_symbol() -> None:
     keys = Keys("candlesync", 0)
+    assert keys.lease("BTCUSDT") == "candlesync:{BTCUSDT}:lease"
     assert keys.fence("BTCUSDT") == "candlesync:{BTCUSDT}:fence"
     assert keys.meta(BTC) == "candlesync:{BTCUSDT}:1m:meta"
     assert keys.candles(BTC) == "candlesync:{BTCUSDT}:1m:candles"
     assert keys.channel("BTCUSDT") == "candlesync@0:{BTCUSDT}"
+    assert keys.symbol(b"candlesync@0:{BTCUSDT}") == "BTCUSDT"
+    assert keys.assembly == "candlesync@0:{nodes}"
+    assert keys.pattern == "candlesync@0:{*}"
+    assert Keys("a*[b]?\\", 3).pattern == "a\\*\\[b\\]\\?\\\\@3:{*}"
     for prefix in ("", "a{b", "}"):
         with pytest.raises(ValueError, match="prefix"):
             Keys(prefix, 0)

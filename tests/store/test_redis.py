@@ -14,14 +14,17 @@ from redis.crc import key_slot
 
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
+from candlesync.core.placement import Member
 from candlesync.core.replica import Commit, Replica
+from candlesync.core.report import Release, Report
 from candlesync.errors import CommitRefused, Fenced, NotContinuous, RevisionConflict, StoreUnavailable
 from candlesync.store.address import Address
 from candlesync.store.base import Store
+from candlesync.store.codec import encode_commit
 from candlesync.store.redis import RedisSettings, RedisStore
 from tests.builders import BTC, candle, forming, minute, minutes
 from tests.store.contract import HISTORY, StoreContract, begin, follow
-from tests.store.redis_server import REDIS, RedisServer, dump, listening, redis_store, run_server
+from tests.store.redis_server import REDIS, RedisServer, dump, listening, redis_nodes, redis_store, run_server
 
 SHARED: dict[str, RedisServer] = {}
 """Servers that many tests use, each with a prefix of its own."""
@@ -111,9 +114,11 @@ def outcome_of(replica: Replica, commit: Commit) -> str:
 
 
 async def test_a_node_that_takes_over_goes_on_where_the_other_stopped() -> None:
-    async with redis_store(shared().url) as first, redis_store(shared().url, prefix=first.settings.prefix) as second:
+    async with redis_nodes(shared().url, HISTORY, 0.1) as make:
+        first, second = await make(), await make()
         old = await first.claim("BTCUSDT")
         await first.commit(BTC, begin(candle(minute(0)), forming(minute(1))), token=old)
+        await trio.sleep(0.12)
         new = await second.claim("BTCUSDT")
         assert await second.read(BTC) == await first.read(BTC)
         with pytest.raises(Fenced):
@@ -242,7 +247,7 @@ async def test_no_key_outside_of_the_prefix_is_touched_and_a_symbols_are_in_one_
     with run_server() as server:
         client = server.client()
         client.set("{BTCUSDT}:fence", "theirs")
-        async with redis_store(server.url, prefix="ours") as store:
+        async with redis_store(server.url, prefix="ours", lease=30) as store:
             token = await store.claim("BTCUSDT")
             for interval in (Interval.M1, Interval.MO1):
                 series = Series("BTCUSDT", interval)
@@ -254,9 +259,14 @@ async def test_no_key_outside_of_the_prefix_is_touched_and_a_symbols_are_in_one_
                 b"ours:{BTCUSDT}:1m:candles",
                 b"ours:{BTCUSDT}:1m:meta",
                 b"ours:{BTCUSDT}:fence",
+                b"ours:{BTCUSDT}:lease",
                 b"{BTCUSDT}:fence",
             ]
             assert len({key_slot(key) for key in keys}) == 1
+            await store.attend(Member("name"))
+            members = sorted({bytes(key) for key in client.keys("*") if isinstance(key, bytes)}.difference(keys))
+            assert members == [b"ours:{nodes}:members", b"ours:{nodes}:until", b"ours:{nodes}:versions"]
+            assert len({key_slot(key) for key in members}) == 1
             assert client.get("{BTCUSDT}:fence") == b"theirs"
             meta = client.hgetall(store.keys.meta(BTC))
             assert meta[b"token"] == str(token).encode()
@@ -416,12 +426,46 @@ async def test_an_answer_that_no_script_of_ours_gives_is_said_to_be_one(reply: o
             partial(store.commit, BTC, begin(candle()), token=1),
             partial(store.forget, BTC, token=1),
             partial(store.claim, "ETHUSDT"),
+            partial(store.renew, "ETHUSDT", Report("", {}), token=1),
+            partial(store.release, "ETHUSDT", Release(""), token=1),
+            partial(store.attend, Member("")),
+            partial(store.leave),
             partial(store.read, BTC),
+            partial(store.position, BTC),
         ]
         if reply == b"words":
-            del questions[2]
+            del questions[6]  # it might be why it could not be announced
         if reply == [b"what", 1]:
-            del questions[3]  # it might be a later version's
+            del questions[-2:]  # it might be a later version's
         for question in questions:
             with pytest.raises(StoreUnavailable, match="no script of ours"):
                 await question()
+
+
+async def test_between_two_large_commits_everything_else_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wiped store makes an owner of 500 series begin 500 lives at once: its leases must not wait for all of that."""
+    turns, at = 0, list[int]()
+
+    def encode(series: Series, commit: Commit, identity: str) -> tuple[bytes, bytes, list[bytes]]:
+        at.append(turns)
+        return encode_commit(series, commit, identity)
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr("candlesync.store.redis.encode_commit", encode)
+    async with redis_store(shared().url, history=1000) as store, trio.open_nursery() as nursery:
+        token = await store.claim("BTCUSDT")
+        nursery.start_soon(take_turns)
+        async with trio.open_nursery() as commits:
+            for interval in (Interval.M1, Interval.M3, Interval.M5, Interval.M15):
+                times = [interval.next(interval.floor(minute(0)), number) for number in range(200)]
+                candles = tuple(candle(time, interval=interval) for time in times)
+                commit = Commit("life", 1, candles, begins=True)
+                series = Series("BTCUSDT", interval)
+                commits.start_soon(partial(store.commit, series, commit, token=token))
+        nursery.cancel_scope.cancel()
+    assert len(set(at)) == 4, "a turn before each"

@@ -324,6 +324,8 @@ async def test_a_series_of_another_version_is_left_alone() -> None:
         before = dump(shared(), store.settings.prefix)
         with pytest.raises(StoreUnavailable, match="format 2, of another version"):
             await store.read(BTC)
+        with pytest.raises(StoreUnavailable, match="format 2, of another version"):
+            await store.position(BTC)
         for commit in (follow(2, candle(minute(4))), begin(candle(minute(4)))):
             with pytest.raises(StoreUnavailable, match="format 2, of another version"):
                 await store.commit(BTC, commit, token=token)
@@ -338,6 +340,7 @@ async def test_a_series_of_which_a_part_has_vanished_is_one_that_was_never_there
         await store.commit(BTC, begin(*minutes(0, 3)), token=token)
         shared().client().delete(store.keys.meta(BTC) if part == "meta" else store.keys.candles(BTC))
         assert await store.read(BTC) is None
+        assert await store.position(BTC) is None
         with pytest.raises(RevisionConflict):
             await store.commit(BTC, follow(2, candle(minute(4))), token=token)
         await store.commit(BTC, begin(*minutes(7, 8), life="life1"), token=token)

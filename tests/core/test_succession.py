@@ -1,0 +1,177 @@
+"""When a node is to claim a symbol."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pytest
+
+from candlesync.core.interval import Interval
+from candlesync.core.placement import Assembly, Member
+from candlesync.core.succession import Succession
+
+LEASE, BEAT, STAGGER = 2.0, 0.5, 0.3
+BTC = "BTCUSDT"
+
+
+def assembly(owns: Mapping[str, bool]) -> Assembly:
+    """Nodes that all want one symbol, which some of them own."""
+    return Assembly(
+        {node: Member(node, {BTC: (Interval.M1,)}, (BTC,) if owning else ()) for node, owning in owns.items()}
+    )
+
+
+def seen(node: str, there: Assembly, *, at: float = 100.0) -> Succession:
+    """A node that has long been there, with the last news at ``at``."""
+    succession = Succession(node, lease=LEASE, beat=BEAT, stagger=STAGGER)
+    now = at - 10
+    while now < at:
+        succession.learn(there, asked=now, now=now)
+        now += BEAT
+    succession.learn(there, asked=at, now=at)
+    return succession
+
+
+def order(there: Assembly, *, without: str = "", first: str = "") -> list[str]:
+    return sorted(there.members, key=lambda node: there.rank(node, BTC, without=without, first=first))
+
+
+def test_a_node_that_has_come_lets_a_beat_pass_before_it_claims() -> None:
+    succession = Succession("a", lease=LEASE, beat=BEAT, stagger=STAGGER)
+    assert succession.turn(BTC, 99) == math.inf, "it does not know who is there"
+    assert succession.learn(assembly({"a": False}), asked=100, now=100.1)
+    assert succession.turn(BTC, 100.1) == 100.1 + BEAT
+    succession.learn(assembly({"a": False}), asked=100.6, now=100.6)
+    assert succession.turn(BTC, 100.6) == 100.1 + BEAT
+
+
+def test_what_nobody_owns_is_claimed_at_once_by_the_first_and_by_the_others_in_turn() -> None:
+    there = assembly(dict.fromkeys("abc", False))
+    turns = [seen(node, there).turn(BTC, 100.2) for node in order(there)]
+    assert turns == pytest.approx([100.2, 100.2 + BEAT + STAGGER, 100.2 + BEAT + 2 * STAGGER])
+    assert seen("d", there).turn(BTC, 100.2) == pytest.approx(100.2 + BEAT + 3 * STAGGER), "it is not known to want it"
+    assert seen("d", assembly({})).turn(BTC, 100.2) == 100.2
+
+
+def test_whoever_says_that_it_owns_a_symbol_is_given_the_time_of_a_lease() -> None:
+    there = assembly({"a": False, "b": True})
+    succession = seen("a", there)
+    assert succession.turn(BTC, 100.2) == 102.2
+    succession.learn(there, asked=101, now=101)
+    succession.reported(BTC, "b", 101)
+    assert succession.turn(BTC, 102.2) == 103
+
+
+def test_a_lease_after_it_was_last_heard_of_an_owners_symbol_is_claimed_in_turn() -> None:
+    there = assembly({"a": True, "b": False, "c": False})
+    expected = [103.0, 103.0 + STAGGER]
+    for node, turn in zip(order(there, without="a"), expected, strict=False):
+        succession = seen(node, there, at=103)
+        succession.reported(BTC, "a", 101)
+        assert succession.turn(BTC, 103) == turn
+
+
+def test_the_time_that_the_store_says_counts() -> None:
+    there = assembly({"a": False, "b": True})
+    succession = seen("a", there)
+    succession.reported(BTC, "b", 100)
+    succession.refused(BTC, "b", 0.7, 100.2)
+    assert succession.turn(BTC, 100.2) == pytest.approx(100.9)
+    succession.refused(BTC, "b", 0, 100.2)
+    assert 100.2 < succession.turn(BTC, 100.2) < 100.21, "not asked again in the same moment"
+
+
+def test_what_was_released_is_claimed_by_the_successor_at_once() -> None:
+    there = assembly({"a": True, "b": False, "c": False})
+    for successor, other in (("b", "c"), ("c", "b")):
+        turns = {}
+        for node in (successor, other):
+            succession = seen(node, there)
+            succession.released(BTC, "a", successor, 100.1)
+            turns[node] = succession.turn(BTC, 100.1)
+        assert turns == {successor: 100.1, other: pytest.approx(100.1 + STAGGER)}
+
+
+def test_whoever_gave_a_symbol_up_to_a_successor_waits_for_a_lease_and_for_all_others() -> None:
+    there = assembly({"a": True, "b": False, "c": False})
+    succession = seen("a", there, at=102.2)
+    succession.given_up(BTC, "b", 100.2)
+    assert succession.turn(BTC, 102.1) == pytest.approx(102.2)
+    assert succession.turn(BTC, 102.3) == pytest.approx(102.2 + 2 * STAGGER)
+    succession = seen("a", assembly({"a": True}))
+    succession.given_up(BTC, "", 100.2)
+    assert succession.turn(BTC, 100.2) == 100.2, "there is nobody else"
+
+
+def test_what_was_lost_is_not_claimed_before_news_of_who_is_there() -> None:
+    there = assembly({"a": True, "b": False})
+    succession = seen("a", there)
+    succession.lost(BTC, 100.1)
+    assert succession.turn(BTC, 100.1) == math.inf
+    now_there = assembly({"a": False, "b": True})
+    assert succession.learn(now_there, asked=100.2, now=100.2)
+    assert succession.turn(BTC, 100.2) == 102.2, "another owns it"
+    succession.lost(BTC, 103)
+    assert succession.turn(BTC, 102.2) == math.inf
+    succession.learn(assembly({"a": False}), asked=103.0, now=103.0)
+    assert succession.turn(BTC, 103.0) == 103.0, "nobody owns it: the store was wiped"
+
+
+def test_what_was_lost_may_be_claimed_as_soon_as_there_is_news_even_if_nothing_is_new() -> None:
+    there = assembly({"a": False})
+    succession = seen("a", there)
+    succession.lost(BTC, 100.1)
+    assert succession.learn(there, asked=100.2, now=100.2)
+    assert succession.turn(BTC, 100.2) == 100.2
+
+
+def test_what_was_lost_to_a_node_that_was_heard_is_that_nodes() -> None:
+    succession = seen("a", assembly({"a": True, "b": False}))
+    succession.reported(BTC, "b", 100.1)
+    succession.lost(BTC, 100.2)
+    assert succession.turn(BTC, 100.2) == 102.1
+
+
+def test_what_was_obtained_is_forgotten() -> None:
+    succession = seen("a", assembly({"a": False, "b": False}))
+    succession.reported(BTC, "b", 98)
+    succession.obtained(BTC)
+    succession.lost(BTC, 100.1)
+    assert succession.turn(BTC, 100.1) == math.inf
+
+
+def test_without_news_nothing_is_claimed_and_after_an_outage_each_owner_has_the_time_of_a_lease() -> None:
+    there = assembly({"a": False, "b": True})
+    succession = seen("a", there)
+    succession.reported(BTC, "b", 99.9)
+    succession.given_up("ETHUSDT", "", 99.9)
+    assert succession.turn(BTC, 101) == pytest.approx(101.9)
+    assert succession.turn(BTC, 101.3) == math.inf, "its lease might end, but the store seems to be away"
+    assert succession.learn(there, asked=110, now=110.1)
+    assert succession.turn(BTC, 110.1) == pytest.approx(112.1)
+    assert succession.turn("ETHUSDT", 110.1) == pytest.approx(112.1), "what is known of it is old"
+    assert succession.turn("LTCUSDT", 110.1) == pytest.approx(112.1)
+    succession.released(BTC, "b", "a", 110.2)
+    assert succession.turn(BTC, 110.2) == 110.2, "that is news"
+
+
+def test_the_store_counts_as_away_before_a_lease_can_end_that_was_renewed_at_the_beat_before() -> None:
+    succession = seen("a", assembly({"a": False, "b": True}))
+    succession.lost("ETHUSDT", 100)
+    assert succession.turn(BTC, 100 + 2 * BEAT) < math.inf, "one beat that was missed is nothing"
+    assert succession.turn(BTC, 100 + LEASE - BEAT) == math.inf
+
+
+def test_only_what_may_bring_a_turn_forward_is_said_to() -> None:
+    there = assembly({"a": False, "b": True})
+    succession = seen("a", there)
+    assert not succession.learn(there, asked=100.5, now=100.5)
+    assert succession.learn(assembly({"a": False}), asked=101, now=101)
+
+
+def test_the_successor_is_whom_the_placement_names_and_never_oneself() -> None:
+    assert seen("a", assembly({"a": True, "b": False})).successor(BTC) == "b"
+    assert seen("b", assembly({"a": True, "b": False})).successor(BTC) == "a"
+    assert seen("a", assembly({"a": True})).successor(BTC) == ""
+    assert seen("a", assembly({"a": True})).successor("ETHUSDT") == ""
