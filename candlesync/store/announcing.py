@@ -91,12 +91,7 @@ def encode_member(member: Member) -> tuple[str, bytes]:
     """What a node says of itself, and the version of that: another one for other bytes."""
     wants = {symbol: list(map(str, intervals)) for symbol, intervals in member.wants.items()}
     said = _member_encoder.encode(_Member(member.name, wants, member.owns))
-    return version_of(said), said
-
-
-def version_of(said: bytes) -> str:
-    """The version of what a node says of itself."""
-    return sha1(said, usedforsecurity=False).hexdigest()
+    return sha1(said, usedforsecurity=False).hexdigest(), said
 
 
 def decode_member(said: bytes) -> Member:

@@ -11,7 +11,7 @@ import structlog
 
 from candlesync.core.placement import Member
 from candlesync.store import scripts
-from candlesync.store.announcing import ASSEMBLED, decode_member, encode_member, version_of
+from candlesync.store.announcing import ASSEMBLED, decode_member, encode_member
 from candlesync.store.codec import Keys
 from candlesync.store.reasons import unexpected
 from candlesync.store.scripts import Call
@@ -67,14 +67,14 @@ class Membership:
     async def _ask_for(self, versions: dict[str, str]) -> None:
         if not versions:
             return
-        reply = await self._call(Call(scripts.DESCRIBE, self._keys.members[2:], tuple(versions)))
-        if not isinstance(reply, list) or len(reply) != len(versions):
+        reply = await self._call(Call(scripts.DESCRIBE, self._keys.members[1:], tuple(versions)))
+        if not isinstance(reply, list) or len(reply) != 2 * len(versions):
             raise unexpected(reply)
-        for node, said in zip(versions, reply, strict=True):
+        for node, version, said in zip(versions, reply[::2], reply[1::2], strict=True):
             # `None` has just left. What was said may be newer than the version that was told: it is kept by its own,
             # or a node that says again what it said before would be taken for what it was in between, for ever.
-            if isinstance(said, bytes):
-                self._known[node] = (version_of(said), _read(node, said))
+            if isinstance(said, bytes) and isinstance(version, bytes):
+                self._known[node] = (version.decode(errors="replace"), _read(node, said))
 
 
 def _read(node: str, said: bytes) -> Member | None:

@@ -30,7 +30,8 @@ class Server:
         assert call.script is scripts.DESCRIBE
         self.before_describing()
         self.described += 1
-        return [encode_member(self.stored)[1]]
+        version, said = encode_member(self.stored)
+        return [version.encode(), said]
 
 
 async def test_what_has_not_changed_is_not_asked_for_again() -> None:
