@@ -35,6 +35,8 @@ from tests.whole.programs import (
 MINUTE = 0.25
 """Seconds that a minute of the simulated market lasts: each symbol's owner commits 20 times a second."""
 PREFIX = "candlesync"
+RESTORED = 10.0
+"""Seconds within which what is not in Redis at a glance is there after all."""
 LEASE = 2.0
 
 
@@ -265,11 +267,14 @@ class Deployment:
                 assert sent.setdefault((viewer.symbol, viewer.chart.interval, version), text) == text
 
     async def check_stored(self, *symbols: str, least: int = 1000) -> None:
-        """Redis holds the whole of these symbols' minutes."""
+        """Redis holds the whole of these symbols' minutes, or will soon: a chart may show what was flushed since."""
         chart = Chart()
         async with redis_store(self.redis.url, 1000, prefix=PREFIX) as store:
             for symbol in symbols or ("BTCUSDT",):
-                snapshot = await store.read(Series(symbol, Interval.M1))
+                snapshot = None
+                with trio.move_on_after(RESTORED):
+                    while (snapshot := await store.read(Series(symbol, Interval.M1))) is None:  # noqa: ASYNC110
+                        await trio.sleep(0.05)
                 assert snapshot is not None, f"{symbol} is not in the store"
                 assert len(snapshot.candles) >= least
                 times = [candle.open_time for candle, _ in snapshot.candles]
