@@ -4,20 +4,41 @@ The hub publishes, a client that is behind pulls. `Topic.publish` changes the re
 `Outbox`; it never waits and keeps nothing for anybody. What a subscriber still has to be sent is then read from the
 replica, by its position. So a client's memory is a set of positions, not a queue of messages (invariant 9), and a slow
 client skips intermediate forming updates by itself, never a candle.
+
+Most clients are not behind. One that has everything, and whose connection takes frames (a `Line`), is parked: the
+commit's frame, made once, is written to its socket then and there, and no task is woken. Whoever cannot be written to,
+or must be told something else first, is marked, and pulls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Protocol
 
 import msgspec
 import trio
 
+from candlesync.core import wire
 from candlesync.core.candle import Series
 from candlesync.core.replica import Commit, Entry, Replica, Snapshot
 from candlesync.core.sync import State
 from candlesync.errors import CandlesyncError
+
+
+class Line(Protocol):
+    """A client's connection that takes WebSocket frames, whole and in order; see ``edge.line``."""
+
+    def offer(self, frames: bytes) -> int:
+        """Write frames at once, or none or a part of them; how many bytes were taken. Never waits.
+
+        The rest of a part goes out at the next `push`, before anything else.
+        """
+        ...
+
+    async def push(self, frames: bytes) -> bool:
+        """Send what is left over and then these frames; whether nothing had to be waited for."""
+        ...
 
 
 class Outbox:
@@ -32,8 +53,13 @@ class Outbox:
 
     def offer(self, subscriber: Subscriber) -> None:
         """Mark a subscriber as having something to be sent. Never waits."""
-        self._ready[subscriber] = None
-        self.wake()
+        if subscriber not in self._ready:
+            self._ready[subscriber] = None
+            self.wake()
+
+    def holds(self, subscriber: Subscriber) -> bool:
+        """Whether the subscriber is marked."""
+        return subscriber in self._ready
 
     def withdraw(self, subscriber: Subscriber) -> None:
         """Forget a subscriber that is gone."""
@@ -62,7 +88,8 @@ class Subscriber:
         self.outbox = outbox
         self.life = topic.replica.life
         self.revision = topic.replica.revision
-        """With ``life`` the position up to which the client has been sent everything."""
+        """With ``life`` the position up to which the client has been sent everything; of one that is parked, the
+        topic's own position is that."""
         self.only_since: int | None = None
         """Candles that open before this (milliseconds) are not asked for."""
         self.state: State | None = None
@@ -75,7 +102,10 @@ class Topic:
     def __init__(self, series: Series, history: int) -> None:
         self.series = series
         self.replica = Replica(series, history)
-        self.subscribers: set[Subscriber] = set()
+        self._parked: dict[Subscriber, Callable[[bytes], int]] = {}
+        self._pulling: set[Subscriber] = set()
+        self.written = 0
+        """Messages that were written to parked subscribers."""
         self.state = State.STALE
         self.left_live_at: float | None = None
         """Since when the series is not live (trio time), if it ever was."""
@@ -115,9 +145,19 @@ class Topic:
 
         The first commit of a life is shown in place of whatever was there. Raises as `Replica.apply` does.
         """
-        begins_life = commit.begins and commit.life != self.replica.life
-        entries = self.replica.begin_life(commit) if begins_life else self.replica.apply(commit)
+        replica = self.replica
+        begins_life = commit.begins and commit.life != replica.life
+        before, tail = replica.revision, replica.tail
+        entries = replica.begin_life(commit) if begins_life else replica.apply(commit)
         self.commits += 1
+        if self._parked:
+            # What the parked are to be sent is this commit, if the history still holds all of it, and if each of them
+            # wants all of it: an older candle that is corrected may open before what a client asked for.
+            is_plain = not commit.begins and tail is not None and entries[0].open_time >= tail.open_time
+            if is_plain and replica.trimmed <= before:
+                self._write(entries, before)
+            else:
+                self._unpark_all(before)
         self._changed()
         return entries
 
@@ -132,6 +172,7 @@ class Topic:
             snapshot = msgspec.structs.replace(snapshot, trimmed=snapshot.revision)
             for subscriber in self.subscribers:
                 subscriber.life = ""
+        self._unpark_all(ours.revision)
         self.replica.restore(snapshot)
         self._changed()
 
@@ -141,20 +182,41 @@ class Topic:
             if self.state is State.LIVE:
                 self.left_live_at = trio.current_time()
             self.state = state
-            for subscriber in self.subscribers:
-                subscriber.outbox.offer(subscriber)
+            # What is said of the state has its place among the candles: it goes the same way.
+            self._unpark_all(self.replica.revision)
+            self._offer_all()
             if self.on_state_change is not None:
                 self.on_state_change()
 
     def subscribe(self, outbox: Outbox) -> Subscriber:
         """Begin an interest; the caller sets its position before it waits for anything."""
         subscriber = Subscriber(self, outbox)
-        self.subscribers.add(subscriber)
+        self._pulling.add(subscriber)
         return subscriber
+
+    def park(self, subscriber: Subscriber, line: Line) -> None:
+        """Write the commits to come to this line, if the client has everything until now; else nothing is changed.
+
+        The caller has sent all that it pulled, and sends nothing more for this subscriber until it is marked again.
+        """
+        replica = self.replica
+        # A client that asked for candles from a later time on is to be sent none of those before.
+        is_early = subscriber.only_since is not None and (
+            replica.tail is None or replica.tail.open_time < subscriber.only_since
+        )
+        if (
+            subscriber in self._pulling
+            and not subscriber.outbox.holds(subscriber)
+            and (subscriber.life, subscriber.revision) == (replica.life, replica.revision)
+            and not is_early
+        ):
+            self._pulling.discard(subscriber)
+            self._parked[subscriber] = line.offer
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """End an interest."""
-        self.subscribers.discard(subscriber)
+        self._pulling.discard(subscriber)
+        self._parked.pop(subscriber, None)
         subscriber.outbox.withdraw(subscriber)
         self.touch()
 
@@ -165,14 +227,52 @@ class Topic:
     @property
     def idle_since(self) -> float | None:
         """Since when nobody has wanted the series (trio time); `None` while somebody subscribes."""
-        return None if self.subscribers else self.used_at
+        return None if self._pulling or self._parked else self.used_at
+
+    @property
+    def subscribers(self) -> set[Subscriber]:
+        """Everybody with an interest."""
+        return {*self._pulling, *self._parked}
 
     def _changed(self) -> None:
         self._begun.set()
         self.published.set()
         self.published = trio.Event()
-        for subscriber in self.subscribers:
+        self._offer_all()
+
+    def _offer_all(self) -> None:
+        for subscriber in self._pulling:
             subscriber.outbox.offer(subscriber)
+
+    def _write(self, entries: list[Entry], before: int) -> None:
+        """Write a commit to all who are parked, and are at the revision before it. Never waits."""
+        replica = self.replica
+        messages = wire.catch_up(self.series, entries, replica.position)
+        frames = b"".join(map(wire.frame, messages))
+        if len(frames) > wire.BATCH:
+            self._unpark_all(before)
+            return
+        size = len(frames)
+        behind = []
+        for subscriber, offer in self._parked.items():
+            taken = offer(frames)
+            if taken != size:
+                behind.append((subscriber, taken))
+        self.written += len(messages) * (len(self._parked) - len(behind))
+        for subscriber, taken in behind:
+            # What was begun goes out whole, so its client has it; of what was not begun it has nothing.
+            self._unpark(subscriber, replica.revision if taken else before)
+
+    def _unpark(self, subscriber: Subscriber, revision: int) -> None:
+        """Let a subscriber pull again, from a revision of the present life on."""
+        del self._parked[subscriber]
+        subscriber.revision = revision
+        self._pulling.add(subscriber)
+        subscriber.outbox.offer(subscriber)
+
+    def _unpark_all(self, revision: int) -> None:
+        for subscriber in list(self._parked):
+            self._unpark(subscriber, revision)
 
 
 class Hub:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from quart import Blueprint, Response, request
 
+from candlesync.core import wire
 from candlesync.supervisor import Supervisor
-from candlesync.web import wire
 from candlesync.web.parameters import read_before, read_limit, read_series
 
 

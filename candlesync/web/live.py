@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import trio
 from quart import Blueprint, Response, websocket
 
 from candlesync.errors import CandlesyncError
+from candlesync.hub import Line
 from candlesync.supervisor import Supervisor
 from candlesync.web.parameters import read_series, read_start
 from candlesync.web.refusal import Refusal, refusal_of
-from candlesync.web.session import ManySeries, OneSeries, Receive, Send, Session
+from candlesync.web.session import Channel, ManySeries, OneSeries, Session
 from candlesync.web.subscription import follow
+
+LINE = "candlesync.line"
+"""The ASGI extension with which a server of ours offers the connection itself."""
 
 
 class Sockets:
@@ -32,31 +37,32 @@ class Sockets:
 
         @routes.websocket("/ws/candles/<symbol>")
         async def one(symbol: str) -> Response | None:
-            async def open_session(receive: Receive, send: Send) -> Session:
+            async def open_session(channel: Channel) -> Session:
                 intervals = websocket.args.getlist("interval")
                 if len(intervals) > 1:
                     raise Refusal("bad_parameter", "interval is given more than once")
                 series = read_series(symbol, intervals[0] if intervals else "1m")
                 start = read_start(websocket.args.to_dict(flat=False))
                 topic = await follow(self._supervisor, series, start)
-                return OneSeries(receive, send, self._stopping, topic, start)
+                return OneSeries(channel, self._stopping, topic, start)
 
             return await self._serve(open_session)
 
         @routes.websocket("/ws/candles")
         async def many() -> Response | None:
-            async def open_session(receive: Receive, send: Send) -> Session:
-                return ManySeries(receive, send, self._stopping, self._supervisor, self._max_subscriptions)
+            async def open_session(channel: Channel) -> Session:
+                return ManySeries(channel, self._stopping, self._supervisor, self._max_subscriptions)
 
             return await self._serve(open_session)
 
         return routes
 
-    async def _serve(self, open_session: Callable[[Receive, Send], Awaitable[Session]]) -> Response | None:
+    async def _serve(self, open_session: Callable[[Channel], Awaitable[Session]]) -> Response | None:
         try:
             if self._stopping.is_set():
                 raise Refusal("going_down", "the server is going down; come back in a moment", retry_after=1)
-            session = await open_session(websocket.receive, websocket.send)
+            line = cast("Line | None", websocket.scope.get("extensions", {}).get(LINE))
+            session = await open_session(Channel(websocket.receive, websocket.send, line))
         except CandlesyncError as error:
             refusal = refusal_of(error)
             if refusal.is_before_upgrade:

@@ -1,7 +1,9 @@
 """One WebSocket: a task that reads what the client says, one that writes, and one that says goodbye.
 
-The writer sleeps until its `Outbox` is woken, and then sends what each subscriber has not been sent. Everything that
-ends the socket goes through `Session.close`, which cancels all three and leaves the close to be sent.
+The writer sleeps until its `Outbox` is woken, and then sends what each subscriber has not been sent. On a connection
+that takes frames (a `Line`) it parks each subscriber that has everything: the hub then writes to the line itself, and
+the writer sleeps until something is in the way. Everything that ends the socket goes through `Session.close`, which
+cancels all three and leaves the close to be sent.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from collections.abc import Awaitable, Callable, Iterable
 import msgspec
 import trio
 
+from candlesync.core import wire
 from candlesync.core.candle import Series
 from candlesync.core.sync import State
 from candlesync.errors import CandlesyncError
-from candlesync.hub import Outbox, Subscriber, Topic
+from candlesync.hub import Line, Outbox, Subscriber, Topic
 from candlesync.supervisor import Supervisor
 from candlesync.web.parameters import Start, read_series, read_start
 from candlesync.web.refusal import Refusal, refusal_of
@@ -40,21 +43,38 @@ class Closing(msgspec.Struct, frozen=True):
 GOING_DOWN = Closing(1012, "going_down")
 """Come back, with your position (RFC 6455's registry: 1012 service restart)."""
 BINARY = Closing(1003, "binary_message")
+TOO_SLOW = Closing(1013, "too_slow")
+"""Come back later, with your position (1013 try again later)."""
+
+PATIENCE = 60.0
+"""Seconds that a client may be waited for, beyond those in which it need not be; then it is too slow for it all."""
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """What a session speaks through."""
+
+    receive: Receive
+    send: Send
+    line: Line | None = None
+    """The connection itself, where it can be written to."""
 
 
 class Session(ABC):
     """One open socket."""
 
-    def __init__(self, receive: Receive, send: Send, stopping: trio.Event) -> None:
-        self._receive = receive
-        self._send_one = send
+    def __init__(self, channel: Channel, stopping: trio.Event) -> None:
+        self._channel = channel
+        self._line = channel.line
         self._stopping = stopping
         self._sending = trio.Lock()
         self._scope = trio.CancelScope()
         self._closing: Closing | None = None
+        self._lag = 0.0
+        """Seconds that the client was waited for, less those in which it was not."""
+        self._waited_until = 0.0
         self.outbox = Outbox()
         self.sent = 0
-        """Messages sent."""
+        """Messages sent, but for those that the hub has written."""
 
     async def run(self) -> Closing:
         """Serve the socket until something ends it; how to close it. The client's leaving comes as cancellation."""
@@ -76,9 +96,33 @@ class Session(ABC):
     async def send(self, messages: Iterable[bytes]) -> None:
         """Send messages in order, with nothing of others between them."""
         async with self._sending:
-            for message in messages:
-                await self._send_one(message.decode("utf-8"))
-                self.sent += 1
+            if self._line is None:
+                for message in messages:
+                    await self._channel.send(message.decode("utf-8"))
+                    self.sent += 1
+                return
+            for count, frames in wire.batches(messages):
+                await self._push(self._line, frames)
+                self.sent += count
+
+    async def _flush(self) -> None:
+        """See to it that what the hub has written in part goes out whole."""
+        if self._line is not None:
+            await self._push(self._line, b"")
+
+    async def _push(self, line: Line, frames: bytes) -> None:
+        began = trio.current_time()
+        if await line.push(frames):
+            return
+        now = trio.current_time()
+        self._lag = max(0.0, self._lag - (began - self._waited_until)) + (now - began)
+        self._waited_until = now
+        if self._lag > PATIENCE:
+            self.close(TOO_SLOW)
+
+    def _park(self, subscriber: Subscriber) -> None:
+        if self._line is not None:
+            subscriber.topic.park(subscriber, self._line)
 
     @abstractmethod
     async def _write(self) -> None:
@@ -98,7 +142,7 @@ class Session(ABC):
 
     async def _read(self, nursery: trio.Nursery) -> None:
         while True:
-            message = await self._receive()
+            message = await self._channel.receive()
             if not isinstance(message, str):
                 self.close(BINARY)
                 continue
@@ -113,8 +157,8 @@ class Session(ABC):
 class OneSeries(Session):
     """``/ws/candles/{symbol}``: one candle a message."""
 
-    def __init__(self, receive: Receive, send: Send, stopping: trio.Event, topic: Topic, start: Start) -> None:
-        super().__init__(receive, send, stopping)
+    def __init__(self, channel: Channel, stopping: trio.Event, topic: Topic, start: Start) -> None:
+        super().__init__(channel, stopping)
         self._start = start
         self._subscriber = topic.subscribe(self.outbox)
 
@@ -123,7 +167,9 @@ class OneSeries(Session):
             messages = begin(self._subscriber, self._start)
             while True:
                 await self.send(messages)
+                self._park(self._subscriber)
                 await self.outbox.take()
+                await self._flush()
                 messages = pull(self._subscriber)
         except Refusal as refusal:
             self.close(Closing(refusal.close_code, refusal.code))
@@ -140,10 +186,8 @@ class OneSeries(Session):
 class ManySeries(Session):
     """``/ws/candles``: many series on one socket, subscribed by message."""
 
-    def __init__(
-        self, receive: Receive, send: Send, stopping: trio.Event, supervisor: Supervisor, max_subscriptions: int
-    ) -> None:
-        super().__init__(receive, send, stopping)
+    def __init__(self, channel: Channel, stopping: trio.Event, supervisor: Supervisor, max_subscriptions: int) -> None:
+        super().__init__(channel, stopping)
         self._supervisor = supervisor
         self._max_subscriptions = max_subscriptions
         self._starting: dict[Series, trio.CancelScope] = {}
@@ -152,7 +196,9 @@ class ManySeries(Session):
 
     async def _write(self) -> None:
         while True:
-            for subscriber in await self.outbox.take():
+            ready = await self.outbox.take()
+            await self._flush()
+            for subscriber in ready:
                 series = subscriber.topic.series
                 if self._subscribers.get(series) is not subscriber:
                     continue  # ended since it was marked
@@ -162,6 +208,7 @@ class ManySeries(Session):
                     self._drop(series)
                     messages = [error_message(refusal, _name(series))]
                 await self.send(messages)
+                self._park(subscriber)
 
     def _messages(self, subscriber: Subscriber) -> list[bytes]:
         """What a subscriber is to be sent now. Its state comes first, but for the candles that made it live."""

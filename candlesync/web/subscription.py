@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import trio
 
+from candlesync.core import wire
 from candlesync.core.candle import Series
 from candlesync.core.sync import State
 from candlesync.hub import Subscriber, Topic
 from candlesync.supervisor import Supervisor
-from candlesync.web import wire
 from candlesync.web.parameters import Replay, Resume, Since, Start
 from candlesync.web.refusal import Refusal
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 import httpx
+import hypercorn.protocol.h2
 import hypercorn.protocol.h11
 import hypercorn.protocol.ws_stream
 import hypercorn.trio.run
@@ -338,6 +339,7 @@ SEAMS = (
     (hypercorn.trio.run, "WorkerContext"),
     (hypercorn.trio.run, "Lifespan"),
     (hypercorn.protocol.h11, "WSStream"),
+    (hypercorn.protocol.h2, "WSStream"),
     (hypercorn.protocol.ws_stream, "server_extensions_handshake"),
 )
 """What `install` replaces."""

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from candlesync.core import wire
 from candlesync.core.position import Position, parse_position
 from candlesync.core.sync import State
 from candlesync.errors import TooMany
 from candlesync.hub import Outbox, Topic
-from candlesync.web import wire
 from candlesync.web.parameters import Replay, Resume, Since
 from candlesync.web.refusal import Refusal
 from candlesync.web.subscription import begin, check, follow, pull, pull_state

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from candlesync.core import wire
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.position import Position, parse_position
 from candlesync.core.replica import Entry
-from candlesync.web import wire
 from tests.builders import BTC, T0, candle, flat, forming
 
 POSITION = Position("life0", 1234)

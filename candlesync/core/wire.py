@@ -1,4 +1,4 @@
-"""The bytes of the client contract: a candle as JSON, with or without its position. Pure.
+"""The bytes of the client contract: a candle as JSON, with or without its position, and as a WebSocket frame. Pure.
 
 A candle is encoded once for each time that it changes, whoever reads it; the bytes stay with its `Entry`. Its numbers
 are Binance's own decimals, digit for digit: the texts go into the JSON as they are, never through a float.
@@ -6,7 +6,7 @@ are Binance's own decimals, digit for digit: the texts go into the JSON as they 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from candlesync.core.candle import Series
 from candlesync.core.position import Position
@@ -46,3 +46,33 @@ def catch_up(series: Series, entries: Sequence[Entry], position: Position) -> li
     if messages:
         messages[-1] = with_position(messages[-1], position)
     return messages
+
+
+BATCH = 16 * 1024
+"""Bytes of frames that go out in one write, at most, if one frame alone is not longer: what is ready for a client that
+does not read takes so much memory, however much it has asked for."""
+
+
+def frame(message: bytes) -> bytes:
+    """A text message as a server's whole WebSocket frame (RFC 6455, section 5.2): unmasked and uncompressed."""
+    size = len(message)
+    if size < 126:
+        return b"\x81%c%b" % (size, message)
+    if size < 65536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), message)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), message)
+
+
+def batches(messages: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The messages as frames, joined as far as they fit into a `BATCH`; with each how many messages it holds."""
+    frames: list[bytes] = []
+    size = 0
+    for message in messages:
+        one = frame(message)
+        if frames and size + len(one) > BATCH:
+            yield len(frames), b"".join(frames)
+            frames, size = [], 0
+        frames.append(one)
+        size += len(one)
+    if frames:
+        yield len(frames), b"".join(frames)

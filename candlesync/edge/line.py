@@ -1,0 +1,149 @@
+"""A client's connection as a line of bytes: what is put on it goes out in order, whole, and in bounded time.
+
+Everything that a connection sends goes through its `Line`: Hypercorn's answers, pings and closes, the messages of a
+WebSocket's own task, and the frames that the hub writes to many lines in one pass (`Line.offer`). What the socket does
+not take at once is the line's rest, and goes out before anything else, so that no frame lands inside another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import ClassVar
+
+import trio
+
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class Line:
+    """The way out to one client.
+
+    Invariants: bytes leave in the order in which they were taken; a frame that was begun is ended before the next; what
+    waits here for a client is at most what one `send` was given, and what one `offer` was given.
+    """
+
+    timeout: ClassVar[float] = 30.0
+    """Seconds for which a client may take nothing."""
+    slowest: ClassVar[float] = 1024.0
+    """Bytes a second that a client must take of a long answer, from the `timeout` on: one that takes a byte now and
+    then takes something all the time, and would never be done."""
+    _end: ClassVar[float] = inf
+    _waiting: ClassVar[set[trio.CancelScope]] = set()
+
+    def __init__(self, stream: trio.abc.SendStream, on_gone: Callable[[], None]) -> None:
+        """``on_gone`` is called, once or again, when the client is gone or takes too long. It must not wait."""
+        self._stream = stream
+        self._on_gone = on_gone
+        self._lock = trio.Lock()
+        self._rest = memoryview(b"")
+        self._is_gone = False
+        self._is_shut = False
+        self.is_direct = isinstance(stream, trio.SocketStream)
+        """Whether the socket takes the bytes as they are; under TLS it does not, and nothing can be offered."""
+        self._fileno = stream.socket.fileno if isinstance(stream, trio.SocketStream) else _no_fileno
+
+    def shut(self) -> None:
+        """Take no more offers: a WebSocket close frame goes out, and nothing may follow it."""
+        self._is_shut = True
+
+    def offer(self, frames: bytes) -> int:
+        """Write whole frames at once, if nothing else is on its way; how many of the bytes were taken. Never waits.
+
+        If any were, all will go out in time; somebody who can wait calls `push`, with nothing or more, to see to it.
+        """
+        if self._rest or self._is_shut or self._lock.locked():
+            return 0
+        taken = self._write(frames)
+        if 0 < taken < len(frames):
+            self._rest = memoryview(frames)[taken:]
+        return taken
+
+    async def push(self, frames: bytes) -> bool:
+        """Send whole frames as `send` does; nothing once the line is shut."""
+        if self._is_shut or not (frames or self._rest):
+            return True
+        return await self.send(frames)
+
+    async def send(self, data: bytes) -> bool:
+        """Send all of it, after whatever is on its way; whether that was done at once.
+
+        Not cancelled half-way: what was begun is sent. But bounded: when the client takes too long, it is gone. To one
+        that is gone, nothing is sent, and nothing is raised.
+        """
+        if self._is_gone:
+            return True
+        if self.is_direct and not self._rest and not self._lock.locked():
+            taken = self._write(data)
+            if taken == len(data):
+                return True
+            # Nobody else writes from here on: there is a rest.
+            self._rest, data = memoryview(data)[taken:], b""
+        # Shielded, as in Hypercorn: wsproto has made the frame, and for it every frame made is a frame sent. So a
+        # cancellation neither cuts a frame in two nor leaves one out.
+        with trio.CancelScope(shield=True):
+            async with self._lock:
+                if not self._is_gone:
+                    await self._drain(data)
+        return False
+
+    async def _drain(self, data: bytes) -> None:
+        """Send the rest and then the data; the caller holds the lock."""
+        end = trio.current_time() + self.timeout + (len(self._rest) + len(data)) / self.slowest
+        if not self.is_direct:
+            if not await self._within(end, self._stream.send_all, data):
+                self._lose()
+            return
+        if data:
+            self._rest = memoryview(b"".join((self._rest, data)))
+        while self._rest and not self._is_gone:
+            until = min(end, trio.current_time() + self.timeout)
+            if not await self._within(until, trio.lowlevel.wait_writable, self._fileno()):
+                self._lose()
+            else:
+                self._rest = self._rest[self._write(self._rest) :]
+
+    async def _within(self, deadline: float, wait: Callable[..., Awaitable[object]], *arguments: object) -> bool:
+        """Await something; whether it came in time, and the client was still there."""
+        with trio.CancelScope(deadline=min(deadline, Line._end)) as scope:
+            self._waiting.add(scope)
+            try:
+                await wait(*arguments)
+            except (*_GONE, OSError, ValueError):
+                return False
+            finally:
+                self._waiting.discard(scope)
+        return not scope.cancelled_caught
+
+    def _write(self, data: bytes | memoryview) -> int:
+        """How many bytes the socket takes now."""
+        try:
+            # Asked for each time: that of a closed socket is -1, and never that of somebody else's.
+            return os.write(self._fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._lose()
+            return 0
+
+    def _lose(self) -> None:
+        self._is_gone = self._is_shut = True
+        self._rest = memoryview(b"")
+        self._on_gone()
+
+    @classmethod
+    def configure(cls, timeout: float) -> None:
+        """Let clients take nothing for so many seconds."""
+        cls.timeout, cls._end = timeout, inf
+
+    @classmethod
+    def hurry(cls, seconds: float) -> None:
+        """Give all that is being sent, and is still to be sent, so many seconds at most: the process is ending."""
+        cls._end = trio.current_time() + seconds
+        for scope in cls._waiting:
+            scope.deadline = min(scope.deadline, cls._end)
+
+
+def _no_fileno() -> int:
+    return -1
