@@ -13,7 +13,6 @@ or must be told something else first, is marked, and pulls.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -44,18 +43,21 @@ class Line(Protocol):
 class Outbox:
     """Which of one socket's subscribers have something to be sent.
 
-    A channel of capacity one wakes the socket's writer; however much is published meanwhile, that is all it costs.
+    However much is published before they are taken, a mark is all that it costs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_ready: Callable[[], None]) -> None:
+        """``on_ready`` is called when the first subscriber is marked since all were taken. It must not wait."""
+        self._on_ready = on_ready
         self._ready: dict[Subscriber, None] = {}
-        self._wake, self._woken = trio.open_memory_channel[None](1)
 
     def offer(self, subscriber: Subscriber) -> None:
         """Mark a subscriber as having something to be sent. Never waits."""
         if subscriber not in self._ready:
+            is_first = not self._ready
             self._ready[subscriber] = None
-            self.wake()
+            if is_first:
+                self._on_ready()
 
     def holds(self, subscriber: Subscriber) -> bool:
         """Whether the subscriber is marked."""
@@ -65,14 +67,8 @@ class Outbox:
         """Forget a subscriber that is gone."""
         self._ready.pop(subscriber, None)
 
-    def wake(self) -> None:
-        """Make `take` return. Never waits."""
-        with suppress(trio.WouldBlock):  # then it is awake already
-            self._wake.send_nowait(None)
-
-    async def take(self) -> list[Subscriber]:
-        """Wait until there may be something to send; the subscribers that have something, each once, oldest first."""
-        await self._woken.receive()
+    def take(self) -> list[Subscriber]:
+        """The subscribers that have something, each once, oldest first; they are marked no more."""
         ready = list(self._ready)
         self._ready.clear()
         return ready

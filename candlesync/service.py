@@ -38,6 +38,7 @@ from candlesync.symbol import Means, SymbolTask
 from candlesync.web.app import create_app
 from candlesync.web.live import Sockets
 from candlesync.web.metrics import Metrics
+from candlesync.web.stopping import Stopping
 
 
 class Service:
@@ -58,7 +59,7 @@ class Service:
         shared: SharedStore | None = None,
     ) -> None:
         self.settings = settings
-        self.stopping = trio.Event()
+        self.stopping = Stopping()
         """Set when the server goes down: clients are told, and nobody new is taken."""
         self.hub = Hub(settings.rules.history)
         self._client = client or open_client(settings.rest)

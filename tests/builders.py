@@ -115,3 +115,7 @@ def shared_data() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return path
+
+
+def unheard() -> None:
+    """What is called when an outbox has something that nobody waits for."""

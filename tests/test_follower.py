@@ -17,7 +17,7 @@ from candlesync.core.report import Release, Report, SeriesReport
 from candlesync.core.sync import State
 from candlesync.follower import Follower
 from candlesync.hub import Hub, Outbox, Topic
-from tests.builders import BTC, candle, candles_of, forming, minute, minutes, then
+from tests.builders import BTC, candle, candles_of, forming, minute, minutes, then, unheard
 from tests.shared_store import NodeStore, SharedMemory
 
 LEASE = 2.0
@@ -114,11 +114,11 @@ async def test_it_shows_what_is_committed_at_once_and_reads_nothing(autojump_clo
     async with world.follows(*minutes(0, 2), forming(minute(3))) as topic:
         assert world.follower.reads == 1
         assert state_of(topic) == "live"
-        subscriber = topic.subscribe(outbox := Outbox())
+        subscriber = topic.subscribe(outbox := Outbox(unheard))
         for number in range(3, 20):
             await world.owner.commits(candle(minute(number)), forming(minute(number + 1)))
             assert world.is_whole()
-            assert await outbox.take() == [subscriber]
+            assert outbox.take() == [subscriber]
             await trio.sleep(1)
         assert state_of(topic) == "live"
         assert world.follower.reads == 1

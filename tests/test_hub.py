@@ -17,7 +17,7 @@ from candlesync.hub import Hub, Outbox, Topic
 from candlesync.web.parameters import Resume
 from candlesync.web.refusal import Refusal
 from candlesync.web.subscription import check, pull
-from tests.builders import BTC, begun, candle, candles_of, forming, minute, minutes, then
+from tests.builders import BTC, begun, candle, candles_of, forming, minute, minutes, then, unheard
 
 ETH = Series("ETHUSDT", Interval.M1)
 
@@ -26,68 +26,55 @@ def begin(topic: Topic) -> None:
     topic.publish(Commit("life0", 1, (*minutes(0, 1), forming(minute(2))), begins=True))
 
 
-async def is_woken(outbox: Outbox) -> bool:
-    with trio.move_on_after(0.001):
-        await outbox.take()
-        return True
-    return False
-
-
 # --- the outbox
 
 
 async def test_who_was_offered_something_is_taken_once_oldest_first(autojump_clock: MockClock) -> None:
-    hub, outbox = Hub(10), Outbox()
+    hub, outbox = Hub(10), Outbox(unheard)
     first, second, third = (hub.open(BTC).subscribe(outbox) for _ in range(3))
     for subscriber in (second, first, second, third, second):
         outbox.offer(subscriber)
-    assert await outbox.take() == [second, first, third]
-    assert not await is_woken(outbox)
+    assert outbox.take() == [second, first, third]
+    assert not outbox.take()
 
 
-async def test_take_waits_for_an_offer(autojump_clock: MockClock) -> None:
-    hub, outbox = Hub(10), Outbox()
-    subscriber = hub.open(BTC).subscribe(outbox)
-
-    async def offer() -> None:
-        await trio.sleep(5)
-        outbox.offer(subscriber)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(offer)
-        assert await outbox.take() == [subscriber]
-    assert trio.current_time() == pytest.approx(5)
+async def test_who_serves_the_socket_is_called_at_the_first_mark_until_all_are_taken() -> None:
+    calls: list[int] = []
+    hub, outbox = Hub(10), Outbox(lambda: calls.append(1))
+    first, second = (hub.open(BTC).subscribe(outbox) for _ in range(2))
+    outbox.offer(first)
+    outbox.offer(second)
+    outbox.offer(first)
+    assert len(calls) == 1
+    outbox.take()
+    outbox.offer(second)
+    assert len(calls) == 2
+    outbox.withdraw(second)
+    outbox.offer(first)
+    assert len(calls) == 3
 
 
 async def test_whoever_is_withdrawn_is_not_taken() -> None:
-    hub, outbox = Hub(10), Outbox()
+    hub, outbox = Hub(10), Outbox(unheard)
     subscriber = hub.open(BTC).subscribe(outbox)
     outbox.offer(subscriber)
     hub.open(BTC).unsubscribe(subscriber)
-    assert await outbox.take() == []
-
-
-async def test_waking_makes_take_return_with_nothing() -> None:
-    outbox = Outbox()
-    outbox.wake()
-    outbox.wake()
-    assert await outbox.take() == []
+    assert outbox.take() == []
 
 
 async def test_however_much_is_published_a_slow_client_is_marked_once(autojump_clock: MockClock) -> None:
     """Invariant 9."""
-    hub, outbox = Hub(10), Outbox()
+    hub, outbox = Hub(10), Outbox(unheard)
     topic = hub.open(BTC)
     begin(topic)
     subscriber = topic.subscribe(outbox)
     for trades in range(11, 500):
         topic.publish(then(topic.replica, forming(minute(2), trades=trades)))
     assert len(outbox._ready) == 1
-    assert outbox._woken.statistics().current_buffer_used == 1
-    assert await outbox.take() == [subscriber]
+    assert outbox.take() == [subscriber]
     (entry,) = topic.replica.changed_since(subscriber.revision)
     assert entry.candle.trades == 499
-    assert not await is_woken(outbox)
+    assert not outbox.take()
 
 
 # --- topics
@@ -96,23 +83,23 @@ async def test_however_much_is_published_a_slow_client_is_marked_once(autojump_c
 async def test_what_is_published_is_in_the_replica_and_offered_to_each_subscriber() -> None:
     topic = Hub(10).open(BTC)
     begin(topic)
-    outboxes = [Outbox(), Outbox()]
+    outboxes = [Outbox(unheard), Outbox(unheard)]
     subscribers = [topic.subscribe(outbox) for outbox in outboxes]
     assert [subscriber.revision for subscriber in subscribers] == [1, 1]
     entries = topic.publish(then(topic.replica, candle(minute(2)), candle(minute(3))))
     assert [(entry.candle, entry.revision) for entry in entries] == [(candle(minute(2)), 2), (candle(minute(3)), 2)]
     for outbox, subscriber in zip(outboxes, subscribers, strict=True):
-        assert await outbox.take() == [subscriber]
+        assert outbox.take() == [subscriber]
     assert topic.commits == 2
 
 
 async def test_what_the_replica_refuses_is_offered_to_nobody(autojump_clock: MockClock) -> None:
-    topic, outbox = Hub(10).open(BTC), Outbox()
+    topic, outbox = Hub(10).open(BTC), Outbox(unheard)
     begin(topic)
     topic.subscribe(outbox)
     with pytest.raises(NotContinuous):
         topic.publish(then(topic.replica, candle(minute(9))))
-    assert not await is_woken(outbox)
+    assert not outbox.take()
     assert topic.commits == 1
 
 
@@ -161,30 +148,30 @@ async def test_whoever_waits_for_candles_that_will_never_come_is_told_why() -> N
 
 
 async def test_what_the_store_holds_is_adopted_and_shown(autojump_clock: MockClock) -> None:
-    topic, outbox = Hub(10).open(BTC), Outbox()
+    topic, outbox = Hub(10).open(BTC), Outbox(unheard)
     begin(topic)
     subscriber = topic.subscribe(outbox)
     stored = begun([*minutes(0, 1), forming(minute(2))])
     topic.adopt(stored.snapshot())
-    assert not await is_woken(outbox), "the same as we have"
+    assert not outbox.take(), "the same as we have"
     stored.apply(then(stored, candle(minute(2)), candle(minute(3))))
     topic.adopt(stored.snapshot())
-    assert await outbox.take() == [subscriber]
+    assert outbox.take() == [subscriber]
     assert candles_of(topic.replica) == candles_of(stored)
     assert [entry.open_time for entry in topic.replica.changed_since(subscriber.revision)] == [minute(2), minute(3)]
     other = begun(minutes(5, 6), life="life1")
     topic.adopt(other.snapshot())
-    assert await outbox.take() == [subscriber]
+    assert outbox.take() == [subscriber]
     assert topic.replica.life == "life1"
 
 
 async def test_a_new_life_is_shown_in_place_of_the_old(autojump_clock: MockClock) -> None:
-    topic, outbox = Hub(10).open(BTC), Outbox()
+    topic, outbox = Hub(10).open(BTC), Outbox(unheard)
     begin(topic)
     subscriber = topic.subscribe(outbox)
     former = topic.replica.position
     topic.publish(Commit("life2", 1, tuple(minutes(0, 3)), begins=True, replaces="life1"))
-    assert await outbox.take() == [subscriber]
+    assert outbox.take() == [subscriber]
     assert candles_of(topic.replica) == minutes(0, 3)
     assert not topic.replica.can_resume(former)
     with pytest.raises(Refusal, match="load it over REST again"):
@@ -193,7 +180,7 @@ async def test_a_new_life_is_shown_in_place_of_the_old(autojump_clock: MockClock
 
 async def test_who_has_got_more_than_a_store_that_went_back_loads_again(autojump_clock: MockClock) -> None:
     """The revisions that they have got will be given to other changes."""
-    topic, outbox = Hub(10).open(BTC), Outbox()
+    topic, outbox = Hub(10).open(BTC), Outbox(unheard)
     begin(topic)
     for trades in (11, 12):
         topic.publish(then(topic.replica, forming(minute(2), trades=trades)))
@@ -202,7 +189,7 @@ async def test_who_has_got_more_than_a_store_that_went_back_loads_again(autojump
         topic.publish(then(topic.replica, forming(minute(2), trades=trades)))
     subscriber, gone = topic.subscribe(outbox), topic.replica.position
     topic.adopt(old)
-    assert await outbox.take() == [subscriber]
+    assert outbox.take() == [subscriber]
     assert topic.replica.position == Position("life0", 3)
     with pytest.raises(Refusal, match="load it over REST again"):
         pull(subscriber)
@@ -225,16 +212,16 @@ async def test_whoever_keeps_a_series_is_told_of_each_change_of_its_state() -> N
 
 
 async def test_a_state_is_told_when_it_changes(autojump_clock: MockClock) -> None:
-    topic, outbox = Hub(10).open(BTC), Outbox()
+    topic, outbox = Hub(10).open(BTC), Outbox(unheard)
     subscriber = topic.subscribe(outbox)
     topic.set_state(State.STALE)
-    assert not await is_woken(outbox)
+    assert not outbox.take()
     assert topic.left_live_at is None
     topic.set_state(State.SYNCING)
-    assert await outbox.take() == [subscriber]
+    assert outbox.take() == [subscriber]
     assert topic.left_live_at is None, "it was never live"
     topic.set_state(State.LIVE)
-    assert await outbox.take() == [subscriber]
+    assert outbox.take() == [subscriber]
     await trio.sleep(7)
     left = trio.current_time()
     topic.set_state(State.SYNCING)
@@ -244,7 +231,7 @@ async def test_a_state_is_told_when_it_changes(autojump_clock: MockClock) -> Non
 
 
 async def test_a_topic_is_idle_since_the_last_interest_in_it_ended(autojump_clock: MockClock) -> None:
-    topic, outbox = Hub(10).open(BTC), Outbox()
+    topic, outbox = Hub(10).open(BTC), Outbox(unheard)
     assert topic.idle_since == trio.current_time()
     await trio.sleep(3)
     topic.touch()
@@ -263,11 +250,11 @@ async def test_a_topic_is_idle_since_the_last_interest_in_it_ended(autojump_cloc
 
 
 async def test_an_unsubscribed_client_hears_nothing(autojump_clock: MockClock) -> None:
-    topic, outbox = Hub(10).open(BTC), Outbox()
+    topic, outbox = Hub(10).open(BTC), Outbox(unheard)
     topic.unsubscribe(topic.subscribe(outbox))
     begin(topic)
     topic.set_state(State.LIVE)
-    assert not await is_woken(outbox)
+    assert not outbox.take()
 
 
 # --- the hub

@@ -24,7 +24,7 @@ from candlesync.errors import LocationRefused, TooMany, UnknownSymbol, UpstreamU
 from candlesync.hub import Hub, Outbox, Topic
 from candlesync.supervisor import Supervisor, SupervisorSettings
 from candlesync.symbol import SymbolTask
-from tests.builders import BTC, candle, minute
+from tests.builders import BTC, candle, minute, unheard
 
 BTC_5M = Series("BTCUSDT", Interval.M5)
 ETH = Series("ETHUSDT", Interval.M1)
@@ -373,7 +373,7 @@ async def test_a_series_that_somebody_subscribes_to_is_kept(autojump_clock: Mock
     world = World(idle=600)
     async with world.runs() as supervisor:
         topic = await supervisor.ensure(BTC)
-        subscriber = topic.subscribe(Outbox())
+        subscriber = topic.subscribe(Outbox(unheard))
         await trio.sleep(10_000)
         assert world.hub.get(BTC) is topic
         topic.unsubscribe(subscriber)
@@ -399,7 +399,7 @@ async def test_one_interval_is_let_go_and_the_other_kept(autojump_clock: MockClo
     async with world.runs() as supervisor:
         await supervisor.ensure(BTC)
         topic = await supervisor.ensure(BTC_5M)
-        topic.subscribe(Outbox())
+        topic.subscribe(Outbox(unheard))
         await trio.sleep(1000)
         assert world.hub.get(BTC) is None
         assert world.hub.get(BTC_5M) is topic
@@ -469,7 +469,7 @@ async def test_a_series_that_is_started_anew_while_others_are_let_go_is_kept(aut
         await trio.sleep_until(81)
         topic = await supervisor.ensure(ETH)
         assert topic is not first
-        topic.subscribe(Outbox())
+        topic.subscribe(Outbox(unheard))
         await trio.sleep(100)
         assert world.hub.get(ETH) is topic
 

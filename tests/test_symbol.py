@@ -19,7 +19,7 @@ from candlesync.inspection import InspectionSettings
 from candlesync.ownership import SoleOwnership
 from candlesync.store.memory import MemoryStore
 from candlesync.symbol import Means, SymbolTask
-from tests.builders import BTC, forming, minute
+from tests.builders import BTC, forming, minute, unheard
 from tests.stand_ins import Feeds, Klines
 
 BTC_5M = Series("BTCUSDT", Interval.M5)
@@ -260,11 +260,11 @@ async def test_a_subscriber_of_what_left_hears_no_more(autojump_clock: MockClock
     world = World(Interval.M1)
     async with world.runs() as task:
         topic = world.topic(BTC)
-        outbox = Outbox()
+        outbox = Outbox(unheard)
         topic.subscribe(outbox)
         await task.remove(Interval.M1)
         await trio.sleep(1)
-        await outbox.take()  # the state: it is stale now
+        outbox.take()  # the state: it is stale now
         revision = topic.replica.revision
         task.stream_frame(BTC, forming(minute(4), trades=99))
         await trio.sleep(1)

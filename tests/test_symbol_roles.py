@@ -22,7 +22,7 @@ from candlesync.core.sync import State
 from candlesync.hub import Outbox
 from candlesync.symbol import Means, SymbolTask
 from candlesync.web.subscription import pull
-from tests.builders import BTC, candle, forming, minute, minutes
+from tests.builders import BTC, candle, forming, minute, minutes, unheard
 from tests.turns import LEASE, Node, Nodes
 
 BTC_5M = Series("BTCUSDT", Interval.M5)
@@ -95,7 +95,7 @@ async def test_it_is_handed_over_and_nobody_misses_anything(autojump_clock: Mock
     async with world.running() as (first, second):
         await first.owns()
         await trio.sleep(1)
-        outbox = Outbox()
+        outbox = Outbox(unheard)
         subscribers = [node.topic.subscribe(outbox) for node in (first, second)]
         number = 3
         for turn in range(6):

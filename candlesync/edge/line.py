@@ -37,9 +37,13 @@ class Line:
         self._stream = stream
         self._on_gone = on_gone
         self._lock = trio.Lock()
+        self._senders = 0
+        """Tasks that hold the lock or wait for it."""
         self._rest = memoryview(b"")
         self._is_gone = False
         self._is_shut = False
+        self._is_free = True
+        """Whether an offer can be taken: kept up to date, so that an offer costs little more than its write."""
         self.is_direct = isinstance(stream, trio.SocketStream)
         """Whether the socket takes the bytes as they are; under TLS it does not, and nothing can be offered."""
         self._fileno = stream.socket.fileno if isinstance(stream, trio.SocketStream) else _no_fileno
@@ -47,17 +51,18 @@ class Line:
     def shut(self) -> None:
         """Take no more offers: a WebSocket close frame goes out, and nothing may follow it."""
         self._is_shut = True
+        self._settle()
 
     def offer(self, frames: bytes) -> int:
         """Write whole frames at once, if nothing else is on its way; how many of the bytes were taken. Never waits.
 
         If any were, all will go out in time; somebody who can wait calls `push`, with nothing or more, to see to it.
         """
-        if self._rest or self._is_shut or self._lock.locked():
+        if not self._is_free:
             return 0
         taken = self._write(frames)
         if 0 < taken < len(frames):
-            self._rest = memoryview(frames)[taken:]
+            self._keep(memoryview(frames)[taken:])
         return taken
 
     async def push(self, frames: bytes) -> bool:
@@ -74,18 +79,25 @@ class Line:
         """
         if self._is_gone:
             return True
-        if self.is_direct and not self._rest and not self._lock.locked():
+        if self.is_direct and not self._rest and not self._senders:
             taken = self._write(data)
             if taken == len(data):
                 return True
             # Nobody else writes from here on: there is a rest.
-            self._rest, data = memoryview(data)[taken:], b""
+            self._keep(memoryview(data)[taken:])
+            data = b""
         # Shielded, as in Hypercorn: wsproto has made the frame, and for it every frame made is a frame sent. So a
         # cancellation neither cuts a frame in two nor leaves one out.
         with trio.CancelScope(shield=True):
-            async with self._lock:
-                if not self._is_gone:
-                    await self._drain(data)
+            self._senders += 1
+            self._is_free = False
+            try:
+                async with self._lock:
+                    if not self._is_gone:
+                        await self._drain(data)
+            finally:
+                self._senders -= 1
+                self._settle()
         return False
 
     async def _drain(self, data: bytes) -> None:
@@ -96,13 +108,14 @@ class Line:
                 self._lose()
             return
         if data:
-            self._rest = memoryview(b"".join((self._rest, data)))
-        while self._rest and not self._is_gone:
+            self._keep(memoryview(b"".join((self._rest, data))))
+        while self._rest:
             until = min(end, trio.current_time() + self.timeout)
             if not await self._within(until, trio.lowlevel.wait_writable, self._fileno()):
                 self._lose()
             else:
-                self._rest = self._rest[self._write(self._rest) :]
+                taken = self._write(self._rest)
+                self._keep(self._rest[taken:])
 
     async def _within(self, deadline: float, wait: Callable[..., Awaitable[object]], *arguments: object) -> bool:
         """Await something; whether it came in time, and the client was still there."""
@@ -127,9 +140,16 @@ class Line:
             self._lose()
             return 0
 
+    def _keep(self, rest: memoryview) -> None:
+        self._rest = rest
+        self._settle()
+
+    def _settle(self) -> None:
+        self._is_free = not (self._rest or self._senders or self._is_shut)
+
     def _lose(self) -> None:
         self._is_gone = self._is_shut = True
-        self._rest = memoryview(b"")
+        self._keep(memoryview(b""))
         self._on_gone()
 
     @classmethod

@@ -59,8 +59,11 @@ class BoundedServer(TCPServer):
         then would go on to the server."""
         self.line = Line(self.stream, self.cut)
         """All that is sent goes through it."""
-        self.heard_at = trio.current_time()
-        """When the client was last heard of (trio time)."""
+        self._heard_at = trio.current_time()
+        self._pinged: set[StrictStream] = set()
+        """The WebSockets of this connection: one, or several over HTTP/2."""
+        self._ping_at = inf
+        self._reading = trio.CancelScope()
 
     async def run(self) -> None:
         """Serve the connection, as Hypercorn does; an error of it ends here, and nobody else's connection."""
@@ -90,18 +93,41 @@ class BoundedServer(TCPServer):
         else:
             await super().protocol_send(event)
 
+    def ping(self, stream: StrictStream) -> None:
+        """Ping a WebSocket's client from now on, and cut it off when it is silent all the same."""
+        self._pinged.add(stream)
+        self._ping_at = self._reading.deadline = trio.current_time()
+
     async def _read_data(self) -> None:
+        # The task that reads sends the pings, too: one that only sleeps in between would cost each client some KiB.
         while True:
+            data: bytes | bytearray | None = None
+            read_until = trio.current_time() + (self.config.read_timeout or inf)
+            self._reading = trio.CancelScope(deadline=min(self._ping_at, read_until))
             try:
-                with trio.fail_after(self.config.read_timeout or inf):
+                with self._reading:
                     data = await self.stream.receive_some(MAX_RECV)
-            except (*_GONE, trio.TooSlowError):
+            except _GONE:
                 break
-            self.heard_at = trio.current_time()
-            await self.protocol.handle(RawData(bytes(data)))
-            if not data:
+            now = trio.current_time()
+            if data is not None:
+                self._heard_at = now
+                await self.protocol.handle(RawData(bytes(data)))
+            if now >= self._ping_at:
+                await self._ping(now)
+            if data == b"" or (data is None and now >= read_until):
                 break
         self.cut()
+
+    async def _ping(self, now: float) -> None:
+        """Ping all WebSockets, and say when to do so again."""
+        interval = self.config.websocket_ping_interval or inf
+        self._ping_at = now + interval
+        if now - self._heard_at > SILENCE * interval:
+            self.cut()
+        self._pinged = {stream for stream in self._pinged if not stream.closed}
+        for stream in self._pinged:
+            await stream.ping()
 
 
 _CONNECTION: ContextVar[BoundedServer] = ContextVar("connection")
@@ -158,12 +184,11 @@ class StrictStream(WSStream):
         await self._send_event(event)
 
     async def _send_pings(self) -> None:
-        interval = cast("float", self.config.websocket_ping_interval)
-        while not self.closed:
-            await self._send_wsproto_event(Ping())
-            await self.context.sleep(interval)
-            if trio.current_time() - self._connection.heard_at > SILENCE * interval:
-                self._connection.cut()
+        self._connection.ping(self)
+
+    async def ping(self) -> None:
+        """Send a ping."""
+        await self._send_wsproto_event(Ping())
 
 
 def new_stream(*arguments: Any) -> WSStream:

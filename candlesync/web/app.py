@@ -19,6 +19,7 @@ from candlesync.web.history import history_routes
 from candlesync.web.live import Sockets, refuse
 from candlesync.web.page import page_routes
 from candlesync.web.refusal import Refusal, refusal_of
+from candlesync.web.stopping import Stopping
 
 _log = structlog.get_logger(__name__)
 
@@ -57,7 +58,7 @@ def create_app(
     symbols: Symbols,
     sockets: Sockets,
     registry: CollectorRegistry,
-    stopping: trio.Event,
+    stopping: Stopping,
     *,
     nodes: Nodes | None = None,
 ) -> QuartTrio:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 import msgspec
-import trio
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from quart import Blueprint, Response
 
 from candlesync.binance.symbols import Symbols
 from candlesync.core.interval import INTERVALS
+from candlesync.web.stopping import Stopping
 
 _encode = msgspec.json.Encoder().encode
 
@@ -40,7 +40,7 @@ def health_routes(
     readiness: Readiness,
     symbols: Symbols,
     registry: CollectorRegistry,
-    stopping: trio.Event,
+    stopping: Stopping,
     nodes: Nodes | None = None,
 ) -> Blueprint:
     """The routes. Without ``nodes`` this one shares its store with nobody."""

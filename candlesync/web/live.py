@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-import trio
 from quart import Blueprint, Response, websocket
 
 from candlesync.errors import CandlesyncError
@@ -13,7 +12,8 @@ from candlesync.hub import Line
 from candlesync.supervisor import Supervisor
 from candlesync.web.parameters import read_series, read_start
 from candlesync.web.refusal import Refusal, refusal_of
-from candlesync.web.session import Channel, ManySeries, OneSeries, Session
+from candlesync.web.session import GOING_DOWN, Channel, ManySeries, OneSeries, Session
+from candlesync.web.stopping import Stopping
 from candlesync.web.subscription import follow
 
 LINE = "candlesync.line"
@@ -23,13 +23,14 @@ LINE = "candlesync.line"
 class Sockets:
     """The open sockets of this process."""
 
-    def __init__(self, supervisor: Supervisor, stopping: trio.Event, max_subscriptions: int) -> None:
+    def __init__(self, supervisor: Supervisor, stopping: Stopping, max_subscriptions: int) -> None:
         self._supervisor = supervisor
         self._stopping = stopping
         self._max_subscriptions = max_subscriptions
         self.open: set[Session] = set()
         self.messages_sent = 0
         """By sockets that are closed."""
+        stopping.on_set(self._say_goodbye)
 
     def routes(self) -> Blueprint:
         """The routes."""
@@ -44,14 +45,14 @@ class Sockets:
                 series = read_series(symbol, intervals[0] if intervals else "1m")
                 start = read_start(websocket.args.to_dict(flat=False))
                 topic = await follow(self._supervisor, series, start)
-                return OneSeries(channel, self._stopping, topic, start)
+                return OneSeries(channel, topic, start)
 
             return await self._serve(open_session)
 
         @routes.websocket("/ws/candles")
         async def many() -> Response | None:
             async def open_session(channel: Channel) -> Session:
-                return ManySeries(channel, self._stopping, self._supervisor, self._max_subscriptions)
+                return ManySeries(channel, self._supervisor, self._max_subscriptions)
 
             return await self._serve(open_session)
 
@@ -72,6 +73,8 @@ class Sockets:
             await websocket.close(refusal.close_code, refusal.code)
             return None
         self.open.add(session)
+        if self._stopping.is_set():  # since it was asked above
+            session.close(GOING_DOWN)
         try:
             await websocket.accept()
             closing = await session.run()
@@ -80,6 +83,10 @@ class Sockets:
             self.open.discard(session)
             self.messages_sent += session.sent
         return None
+
+    def _say_goodbye(self) -> None:
+        for session in self.open:
+            session.close(GOING_DOWN)
 
 
 def refuse(refusal: Refusal) -> Response:

@@ -1,9 +1,9 @@
-"""One WebSocket: a task that reads what the client says, one that writes, and one that says goodbye.
+"""One WebSocket: a task that reads what the client says, and one that writes while there is something to send.
 
-The writer sleeps until its `Outbox` is woken, and then sends what each subscriber has not been sent. On a connection
-that takes frames (a `Line`) it parks each subscriber that has everything: the hub then writes to the line itself, and
-the writer sleeps until something is in the way. Everything that ends the socket goes through `Session.close`, which
-cancels all three and leaves the close to be sent.
+The writer is started when the `Outbox` has something, sends what each subscriber has not been sent, and ends. On a
+connection that takes frames (a `Line`) it parks each subscriber that has everything: from then on the hub writes to the
+line itself, and the socket costs no more than its reader, until something is in the way. Everything that ends the
+socket goes through `Session.close`, which cancels both and leaves the close to be sent.
 """
 
 from __future__ import annotations
@@ -62,17 +62,19 @@ class Channel(msgspec.Struct, frozen=True):
 class Session(ABC):
     """One open socket."""
 
-    def __init__(self, channel: Channel, stopping: trio.Event) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._line = channel.line
-        self._stopping = stopping
+        self._nursery: trio.Nursery | None = None
+        """While the socket is served."""
+        self._is_writing = False
         self._sending = trio.Lock()
         self._scope = trio.CancelScope()
         self._closing: Closing | None = None
         self._lag = 0.0
         """Seconds that the client was waited for, less those in which it was not."""
         self._waited_until = 0.0
-        self.outbox = Outbox()
+        self.outbox = Outbox(self._wake)
         self.sent = 0
         """Messages sent, but for those that the hub has written."""
 
@@ -81,9 +83,12 @@ class Session(ABC):
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._write)
-                    nursery.start_soon(self._say_goodbye)
-                    await self._read(nursery)
+                    self._nursery = nursery
+                    self._wake()
+                    try:
+                        await self._read(nursery)
+                    finally:
+                        self._nursery = None  # it takes no more tasks once it is left
         finally:
             self._end()
         return self._closing or Closing(1000, "")
@@ -105,11 +110,6 @@ class Session(ABC):
                 await self._push(self._line, frames)
                 self.sent += count
 
-    async def _flush(self) -> None:
-        """See to it that what the hub has written in part goes out whole."""
-        if self._line is not None:
-            await self._push(self._line, b"")
-
     async def _push(self, line: Line, frames: bytes) -> None:
         began = trio.current_time()
         if await line.push(frames):
@@ -124,9 +124,25 @@ class Session(ABC):
         if self._line is not None:
             subscriber.topic.park(subscriber, self._line)
 
-    @abstractmethod
+    def _wake(self) -> None:
+        """Start the writer, if it does not run."""
+        if self._nursery is not None and not self._is_writing:
+            self._is_writing = True
+            self._nursery.start_soon(self._write)
+
     async def _write(self) -> None:
-        """Send what there is to send, for ever."""
+        """Send until there is nothing to send any more. Started anew for what is marked after that."""
+        while ready := self.outbox.take():
+            # What the hub has written in part goes out first.
+            if self._line is not None:
+                await self._push(self._line, b"")
+            for subscriber in ready:
+                await self._serve(subscriber)
+        self._is_writing = False
+
+    @abstractmethod
+    async def _serve(self, subscriber: Subscriber) -> None:
+        """Send a subscriber what it has not been sent."""
 
     @abstractmethod
     async def _understand(self, message: dict[str, object], nursery: trio.Nursery) -> None:
@@ -135,10 +151,6 @@ class Session(ABC):
     @abstractmethod
     def _end(self) -> None:
         """Let go of the subscriptions."""
-
-    async def _say_goodbye(self) -> None:
-        await self._stopping.wait()
-        self.close(GOING_DOWN)
 
     async def _read(self, nursery: trio.Nursery) -> None:
         while True:
@@ -157,22 +169,21 @@ class Session(ABC):
 class OneSeries(Session):
     """``/ws/candles/{symbol}``: one candle a message."""
 
-    def __init__(self, channel: Channel, stopping: trio.Event, topic: Topic, start: Start) -> None:
-        super().__init__(channel, stopping)
-        self._start = start
+    def __init__(self, channel: Channel, topic: Topic, start: Start) -> None:
+        super().__init__(channel)
+        self._start: Start | None = start
         self._subscriber = topic.subscribe(self.outbox)
+        self.outbox.offer(self._subscriber)
 
-    async def _write(self) -> None:
+    async def _serve(self, subscriber: Subscriber) -> None:
+        start, self._start = self._start, None
         try:
-            messages = begin(self._subscriber, self._start)
-            while True:
-                await self.send(messages)
-                self._park(self._subscriber)
-                await self.outbox.take()
-                await self._flush()
-                messages = pull(self._subscriber)
+            messages = pull(subscriber) if start is None else begin(subscriber, start)
         except Refusal as refusal:
             self.close(Closing(refusal.close_code, refusal.code))
+            return
+        await self.send(messages)
+        self._park(subscriber)
 
     async def _understand(self, message: dict[str, object], nursery: trio.Nursery) -> None:  # noqa: ARG002 - see base
         if message.get("op") != "ping":
@@ -186,29 +197,25 @@ class OneSeries(Session):
 class ManySeries(Session):
     """``/ws/candles``: many series on one socket, subscribed by message."""
 
-    def __init__(self, channel: Channel, stopping: trio.Event, supervisor: Supervisor, max_subscriptions: int) -> None:
-        super().__init__(channel, stopping)
+    def __init__(self, channel: Channel, supervisor: Supervisor, max_subscriptions: int) -> None:
+        super().__init__(channel)
         self._supervisor = supervisor
         self._max_subscriptions = max_subscriptions
         self._starting: dict[Series, trio.CancelScope] = {}
         self._starts: dict[Subscriber, Start] = {}
         self._subscribers: dict[Series, Subscriber] = {}
 
-    async def _write(self) -> None:
-        while True:
-            ready = await self.outbox.take()
-            await self._flush()
-            for subscriber in ready:
-                series = subscriber.topic.series
-                if self._subscribers.get(series) is not subscriber:
-                    continue  # ended since it was marked
-                try:
-                    messages = self._messages(subscriber)
-                except Refusal as refusal:
-                    self._drop(series)
-                    messages = [error_message(refusal, _name(series))]
-                await self.send(messages)
-                self._park(subscriber)
+    async def _serve(self, subscriber: Subscriber) -> None:
+        series = subscriber.topic.series
+        if self._subscribers.get(series) is not subscriber:
+            return  # ended since it was marked
+        try:
+            messages = self._messages(subscriber)
+        except Refusal as refusal:
+            self._drop(series)
+            messages = [error_message(refusal, _name(series))]
+        await self.send(messages)
+        self._park(subscriber)
 
     def _messages(self, subscriber: Subscriber) -> list[bytes]:
         """What a subscriber is to be sent now. Its state comes first, but for the candles that made it live."""

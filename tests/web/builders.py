@@ -47,6 +47,7 @@ from candlesync.symbol import SymbolTask
 from candlesync.web.app import create_app
 from candlesync.web.live import Sockets
 from candlesync.web.metrics import Metrics
+from candlesync.web.stopping import Stopping
 from tests.builders import BTC, minutes
 
 LIFE = "life0"
@@ -120,7 +121,7 @@ class Web:
         self.hub = Hub(history)
         symbols, rest = symbols_over(listed, binance_status)
         self.supervisor = StandIn(self.hub, symbols, pinned)
-        self.stopping = trio.Event()
+        self.stopping = Stopping()
         self.sockets = Sockets(self.supervisor, self.stopping, max_subscriptions)
         stream = StreamSettings(stream_url="ws://binance.test")
         self.feeds = FeedPool(stream, ConnectionPace(stream))

@@ -22,7 +22,7 @@ from candlesync.hub import Outbox, Topic
 from candlesync.web.parameters import Replay, Resume, Since
 from candlesync.web.refusal import Refusal
 from candlesync.web.subscription import begin, check, follow, pull, pull_state
-from tests.builders import BTC, candle, flat, forming, minute, minutes
+from tests.builders import BTC, candle, flat, forming, minute, minutes, unheard
 from tests.web.builders import LIFE, Web, commit
 
 
@@ -51,19 +51,19 @@ def ten_minutes(history: int = 1000) -> Topic:
 
 async def test_a_replay_is_the_last_candles_in_time_order_and_its_last_message_has_the_position() -> None:
     topic = ten_minutes()
-    messages = begin(topic.subscribe(Outbox()), Replay(3))
+    messages = begin(topic.subscribe(Outbox(unheard)), Replay(3))
     assert numbers(messages) == [7, 8, 9]
     assert ["position" in message for message in read(messages)] == [False, False, True]
     assert read(messages)[-1]["position"] == str(topic.replica.position)
 
 
 async def test_a_replay_longer_than_the_history_is_the_history() -> None:
-    assert numbers(begin(ten_minutes().subscribe(Outbox()), Replay(1000))) == list(range(10))
+    assert numbers(begin(ten_minutes().subscribe(Outbox(unheard)), Replay(1000))) == list(range(10))
 
 
 async def test_no_replay_starts_with_what_comes() -> None:
     topic = ten_minutes()
-    subscriber = topic.subscribe(Outbox())
+    subscriber = topic.subscribe(Outbox(unheard))
     assert begin(subscriber, Replay(0)) == []
     commit(topic, forming(minute(10)))
     messages = pull(subscriber)
@@ -73,7 +73,7 @@ async def test_no_replay_starts_with_what_comes() -> None:
 
 async def test_after_a_replay_each_live_candle_comes_once_with_its_position() -> None:
     topic = ten_minutes()
-    subscriber = topic.subscribe(Outbox())
+    subscriber = topic.subscribe(Outbox(unheard))
     begin(subscriber, Replay(5))
     for revision, trades in enumerate((11, 12, 13), start=2):
         commit(topic, forming(minute(10), trades=trades))
@@ -84,7 +84,7 @@ async def test_after_a_replay_each_live_candle_comes_once_with_its_position() ->
 
 async def test_what_is_committed_before_begin_is_part_of_it_and_not_lost() -> None:
     topic = ten_minutes()
-    subscriber = topic.subscribe(Outbox())
+    subscriber = topic.subscribe(Outbox(unheard))
     commit(topic, forming(minute(10)))
     assert numbers(begin(subscriber, Replay(2))) == [9, 10]
     assert pull(subscriber) == []
@@ -94,25 +94,25 @@ async def test_what_is_committed_before_begin_is_part_of_it_and_not_lost() -> No
 
 
 async def test_since_is_inclusive() -> None:
-    assert numbers(begin(ten_minutes().subscribe(Outbox()), Since(minute(7)))) == [7, 8, 9]
+    assert numbers(begin(ten_minutes().subscribe(Outbox(unheard)), Since(minute(7)))) == [7, 8, 9]
 
 
 async def test_since_between_two_open_times_starts_with_the_later() -> None:
-    assert numbers(begin(ten_minutes().subscribe(Outbox()), Since(minute(7) + 1000))) == [8, 9]
+    assert numbers(begin(ten_minutes().subscribe(Outbox(unheard)), Since(minute(7) + 1000))) == [8, 9]
 
 
 async def test_since_the_first_candle_is_the_whole_history() -> None:
     topic = ten_minutes()
-    assert numbers(begin(topic.subscribe(Outbox()), Since(minute(0)))) == list(range(10))
+    assert numbers(begin(topic.subscribe(Outbox(unheard)), Since(minute(0)))) == list(range(10))
     # The candle before the first would have to be known: it opened at or after this time.
-    assert numbers(begin(topic.subscribe(Outbox()), Since(minute(-1) + 1000))) == list(range(10))
-    too_old(begin, topic.subscribe(Outbox()), Since(minute(-1)))
-    too_old(begin, topic.subscribe(Outbox()), Since(0))
+    assert numbers(begin(topic.subscribe(Outbox(unheard)), Since(minute(-1) + 1000))) == list(range(10))
+    too_old(begin, topic.subscribe(Outbox(unheard)), Since(minute(-1)))
+    too_old(begin, topic.subscribe(Outbox(unheard)), Since(0))
 
 
 async def test_since_after_the_tail_gives_none_yet_and_none_from_before_ever() -> None:
     topic = ten_minutes()
-    subscriber = topic.subscribe(Outbox())
+    subscriber = topic.subscribe(Outbox(unheard))
     assert begin(subscriber, Since(minute(11))) == []
     commit(topic, candle(minute(10)))
     assert pull(subscriber) == []
@@ -122,7 +122,7 @@ async def test_since_after_the_tail_gives_none_yet_and_none_from_before_ever() -
 
 async def test_since_then_follows_every_candle_from_then_on_corrections_included() -> None:
     topic = ten_minutes()
-    subscriber = topic.subscribe(Outbox())
+    subscriber = topic.subscribe(Outbox(unheard))
     begin(subscriber, Since(minute(8)))
     commit(topic, candle(minute(3), "1.00000000"), candle(minute(8), "2.00000000"), candle(minute(10)))
     messages = read(pull(subscriber))
@@ -141,7 +141,7 @@ async def test_a_position_resumes_with_what_changed_after_it_corrections_include
     commit(topic, candle(minute(10), trades=3))
     commit(topic, candle(minute(4), "36000.00000000"))
     commit(topic, forming(minute(11)))
-    messages = begin(topic.subscribe(Outbox()), Resume(held))
+    messages = begin(topic.subscribe(Outbox(unheard)), Resume(held))
     assert numbers(messages) == [4, 10, 11]
     assert [message["rev"] for message in read(messages)] == [5, 4, 6]
     assert ["position" in message for message in read(messages)] == [False, False, True]
@@ -149,7 +149,7 @@ async def test_a_position_resumes_with_what_changed_after_it_corrections_include
 
 async def test_a_position_that_has_everything_gets_nothing_but_what_comes() -> None:
     topic = ten_minutes()
-    subscriber = topic.subscribe(Outbox())
+    subscriber = topic.subscribe(Outbox(unheard))
     assert begin(subscriber, Resume(topic.replica.position)) == []
     commit(topic, forming(minute(10)))
     assert numbers(pull(subscriber)) == [10]
@@ -168,7 +168,7 @@ async def test_a_position_is_too_old_exactly_when_a_candle_changed_after_it_has_
     commit(topic, candle(minute(0), "1.00000000"))  # revision 2 changes the candle that leaves first
     commit(topic, candle(minute(10)))  # revision 3 pushes it out
     too_old(check, topic, Resume(Position(LIFE, 1)))
-    assert numbers(begin(topic.subscribe(Outbox()), Resume(Position(LIFE, 2)))) == [10]
+    assert numbers(begin(topic.subscribe(Outbox(unheard)), Resume(Position(LIFE, 2)))) == [10]
 
 
 async def test_a_series_that_begins_again_within_its_life_makes_older_positions_too_old() -> None:
@@ -176,7 +176,7 @@ async def test_a_series_that_begins_again_within_its_life_makes_older_positions_
     commit(topic, *minutes(5000, 5009), begins=True)
     assert topic.replica.life == LIFE
     too_old(check, topic, Resume(Position(LIFE, 1)))
-    assert begin(topic.subscribe(Outbox()), Resume(Position(LIFE, 2))) == []
+    assert begin(topic.subscribe(Outbox(unheard)), Resume(Position(LIFE, 2))) == []
 
 
 async def test_a_position_of_the_future_is_never_honoured_in_part() -> None:
@@ -187,11 +187,11 @@ async def test_a_break_in_the_middle_of_a_catch_up_loses_nothing() -> None:
     topic = ten_minutes()
     held = topic.replica.position
     commit(topic, candle(minute(2), "1.00000000"), candle(minute(10)), candle(minute(11)))
-    whole = read(begin(topic.subscribe(Outbox()), Resume(held)))
+    whole = read(begin(topic.subscribe(Outbox(unheard)), Resume(held)))
     for seen in range(3):  # messages that arrived before the break
         positions = [message["position"] for message in whole[:seen] if "position" in message]
         again = Resume(parse_position(positions[-1]) if positions else held)
-        assert read(begin(topic.subscribe(Outbox()), again)) == whole
+        assert read(begin(topic.subscribe(Outbox(unheard)), again)) == whole
 
 
 # --- behind
@@ -199,7 +199,7 @@ async def test_a_break_in_the_middle_of_a_catch_up_loses_nothing() -> None:
 
 async def test_a_slow_client_skips_forming_updates_but_no_candle() -> None:
     topic = ten_minutes()
-    subscriber = topic.subscribe(Outbox())
+    subscriber = topic.subscribe(Outbox(unheard))
     begin(subscriber, Replay(0))
     for number in range(10, 14):
         for trades in range(1, 50):
@@ -213,7 +213,7 @@ async def test_a_slow_client_skips_forming_updates_but_no_candle() -> None:
 
 async def test_a_fill_and_what_replaces_it_come_like_every_change() -> None:
     topic = ten_minutes()
-    subscriber = topic.subscribe(Outbox())
+    subscriber = topic.subscribe(Outbox(unheard))
     begin(subscriber, Replay(0))
     commit(topic, flat(minute(10), "37009.00000000"), candle(minute(11)))
     assert [message.get("filled") for message in read(pull(subscriber))] == [True, None]
@@ -224,7 +224,7 @@ async def test_a_fill_and_what_replaces_it_come_like_every_change() -> None:
 
 async def test_a_connected_client_that_falls_behind_the_history_is_too_old() -> None:
     topic = ten_minutes(history=10)
-    subscriber = topic.subscribe(Outbox())
+    subscriber = topic.subscribe(Outbox(unheard))
     begin(subscriber, Replay(0))
     for number in range(10, 20):
         commit(topic, candle(minute(number)))
@@ -237,7 +237,7 @@ async def test_a_connected_client_that_falls_behind_the_history_is_too_old() -> 
 @pytest.mark.parametrize("again", ["within its life", "in a new one"])
 async def test_a_connected_client_is_too_old_when_the_series_begins_again(again: str) -> None:
     topic = ten_minutes()
-    subscriber = topic.subscribe(Outbox())
+    subscriber = topic.subscribe(Outbox(unheard))
     begin(subscriber, Replay(0))
     commit(topic, *minutes(5000, 5009), begins=True, life=None if again == "within its life" else "life1")
     too_old(pull, subscriber)
@@ -248,7 +248,7 @@ async def test_a_connected_client_is_too_old_when_the_series_begins_again(again:
 
 async def test_a_state_is_told_once_for_each_change() -> None:
     topic = ten_minutes()
-    subscriber = topic.subscribe(Outbox())
+    subscriber = topic.subscribe(Outbox(unheard))
     assert pull_state(subscriber) is State.LIVE
     assert pull_state(subscriber) is None
     topic.set_state(State.SYNCING)
@@ -355,7 +355,7 @@ class _Chart:
 
     def resume(self) -> None:
         """Connect (again), with the position."""
-        self._subscriber = self._topic.subscribe(Outbox())
+        self._subscriber = self._topic.subscribe(Outbox(unheard))
         self._take(lambda: begin(self._subscriber, Resume(self._position)), None)
 
     def newest(self, count: int) -> list[tuple[int, int]]:
