@@ -68,9 +68,9 @@ class Listener(Reader):
             if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
                 seconds, nanoseconds = _TIMESPEC.unpack(value)
                 return seconds * 10**9 + nanoseconds - self._epoch, data
-        if data:
-            raise RuntimeError("a kernel that does not say when data came")
-        return 0, data  # closed
+        # Closed; or the first to be asked for stamps on this machine, or the last: Linux turns them on and off a moment
+        # after it was asked to.
+        return time.monotonic_ns() if data else 0, data
 
     def messages(self) -> list[tuple[int, bytes]]:
         """What was announced since this was last asked, and when each message was whole."""
