@@ -18,7 +18,6 @@ from bisect import bisect_left
 from collections import OrderedDict
 from itertools import takewhile
 from operator import attrgetter
-from typing import Any
 
 import msgspec
 
@@ -27,8 +26,6 @@ from candlesync.core.position import Position
 from candlesync.errors import NotContinuous, RevisionConflict
 
 _open_time = attrgetter("open_time")
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
 
 
 class Commit(msgspec.Struct, frozen=True, dict=True):
@@ -63,30 +60,64 @@ def progress(tail: Candle) -> tuple[int, bool, int]:
     return tail.open_time, tail.closed, tail.trades
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False, gc=False):
     """A candle of a series with the revision that last changed it; never changed, only replaced."""
 
-    __slots__ = ("_held", "encoded", "open_time", "revision")
+    _held: Candle | bytes
+    """The candle, with which an entry is made, or later what it says in packed form."""
+    revision: int
+    open_time: int = 0
+    """The candle's."""
+    encoded: bytes | None = None
+    """The candle's bytes ready to send, once somebody has asked for them (see ``web.wire``)."""
 
-    def __init__(self, candle: Candle, revision: int) -> None:
-        self._held: Candle | bytes = candle
-        """The candle, or its values packed: 9 texts and 14 fields take 800 bytes, their characters 170."""
-        self.open_time = candle.open_time
-        self.revision = revision
-        self.encoded: bytes | None = None
-        """The candle's bytes ready to send, once somebody has asked for them (see ``web.wire``)."""
+    def __post_init__(self) -> None:
+        self.open_time = self.candle.open_time
 
     @property
     def candle(self) -> Candle:
         """The candle."""
         held = self._held
-        return Candle(self.open_time, *_unpack(held)) if isinstance(held, bytes) else held
+        return _unpacked(self.open_time, held) if isinstance(held, bytes) else held
 
     def pack(self) -> None:
         """Take less memory; for a candle that is seldom asked for."""
         held = self._held
         if not isinstance(held, bytes):
-            self._held = _pack(msgspec.structs.astuple(held)[1:])
+            self._held = _packed(held)
+
+
+def _packed(candle: Candle) -> bytes:
+    """What a candle says, but for its open time. Its nine texts by themselves take five times as much as this does."""
+    text = (
+        f"{candle.open} {candle.high} {candle.low} {candle.close} {candle.volume} {candle.quote_volume} "
+        f"{candle.taker_base_volume} {candle.taker_quote_volume} {candle.unused} "
+        f"{candle.close_time - candle.open_time} {candle.trades} {candle.closed:d}{candle.filled:d}"
+    )
+    # Binance writes eight decimals, whatever an exchange's tick: most of its prices end in zeros.
+    return text.replace("000000", "z").replace("0000", "y").encode()
+
+
+def _unpacked(open_time: int, packed: bytes) -> Candle:
+    open_, high, low, close, volume, quote, taker_base, taker_quote, unused, length, trades, flags = (
+        packed.decode().replace("y", "0000").replace("z", "000000").split(" ")
+    )
+    return Candle(
+        open_time=open_time,
+        open=open_,
+        high=high,
+        low=low,
+        close=close,
+        volume=volume,
+        close_time=open_time + int(length),
+        quote_volume=quote,
+        trades=int(trades),
+        taker_base_volume=taker_base,
+        taker_quote_volume=taker_quote,
+        unused=unused,
+        closed=flags[0] == "1",
+        filled=flags[1] == "1",
+    )
 
 
 class Snapshot(msgspec.Struct, frozen=True):
