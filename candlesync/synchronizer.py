@@ -1,17 +1,20 @@
 """The synchronizer of one series: carries out what ``core.sync`` decides.
 
-The critical section is the series' lock held over read, decide, backfill, commit and publish. Three rules keep the
+The critical section is the series' lock held over read, decide, backfill, commit and publish. These rules keep the
 invariants there, whatever is cancelled and wherever:
 
-- **Commit and publish are one act** (invariant 2). `_commit` is the only place that does either. It is shielded, for
-  at most ``commit_timeout`` seconds, and there is no await between the store's answer and `Topic.publish`: cancellation
-  falls before both or after both.
+- **Commit and publish are one act** (invariant 2). Only `_commit` and `_commit_now` do either. The first is shielded,
+  for at most ``commit_timeout`` seconds, and there is no await between the store's answer and `Topic.publish`; the
+  second has no await at all: cancellation falls before both or after both.
 - **An unknown outcome is settled by asking the store.** A commit that timed out or failed may stand in it; where the
   store is, and what it holds if that is elsewhere, is read and published before anything else is decided. A store that
   cannot be asked is asked until it answers: the feed stays, its frames wait, the replica is served as it is, and nobody
   is told that it is live.
 - **A decision never outlives what it was based on.** The commit names the revision that was read; if the store has
   another one, it refuses, and the series is read again.
+- **A live frame waits for nobody.** While the series is live and a store inside of this process can take it at once, a
+  frame is committed and published by whoever hands it over, in the same moment: no await, no other task. The lock is
+  free then, so it is a critical section like any other.
 - **Nothing that was served is taken back.** A store that holds less than the replica (it was wiped, or an old copy of
   it promoted) is not taken over but made whole, in a new life.
 """
@@ -30,9 +33,9 @@ from candlesync.core.candle import Candle, Series
 from candlesync.core.position import Position
 from candlesync.core.replica import Commit, Snapshot
 from candlesync.core.sync import Ask, Idle, Rules, State, Sync, Wait
-from candlesync.errors import RevisionConflict, StoreUnavailable, UpstreamUnavailable
+from candlesync.errors import Fenced, RevisionConflict, StoreUnavailable, UpstreamUnavailable
 from candlesync.hub import Topic
-from candlesync.store.base import Store
+from candlesync.store.base import PromptStore, Store
 
 _log = structlog.get_logger(__name__)
 
@@ -77,6 +80,7 @@ class Synchronizer:
         self.topic = topic
         self.series = topic.series
         self._store = store
+        self._prompt = store if isinstance(store, PromptStore) else None
         self._klines = klines
         self._rules = rules
         self._token = token
@@ -114,8 +118,9 @@ class Synchronizer:
     def frame(self, candle: Candle) -> None:
         """The stream has shown a candle."""
         self.frame_time = trio.current_time()
-        self.sync.frame(candle)
-        self._event.set()
+        if self._prompt is None or not self._commit_now(candle, self._prompt):
+            self.sync.frame(candle)
+            self._event.set()
 
     def doubt(self) -> None:
         """The store may be another than before, and hold less: look, rather than wait until something is committed."""
@@ -207,6 +212,21 @@ class Synchronizer:
             await self._settle(commit)
         else:
             self._committed(commit)
+
+    def _commit_now(self, candle: Candle, store: PromptStore) -> bool:
+        """Commit and publish what the stream has shown, if that is all there is to do; whether it was done."""
+        if self._doubts or self.topic.state is not State.LIVE or self.topic.lock.locked():
+            return False
+        commit = self.sync.follow(candle)
+        if commit is None:
+            return False
+        try:
+            store.commit_now(self.series, commit, token=self._token)
+        except (Fenced, RevisionConflict):
+            return False  # nothing has changed: the task is refused in the same way, and knows what to do then
+        self.topic.publish(commit)
+        self.sync.committed(commit)
+        return True
 
     def _committed(self, commit: Commit) -> None:
         """The commit stands in the store and is published."""

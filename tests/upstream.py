@@ -62,6 +62,8 @@ class Upstream:
 class TroubledStore(MemoryStore):
     """A memory store that is a while away: more awaits in each call, and commits whose outcome stays unknown."""
 
+    commit_now = None  # type: ignore[assignment]  # what is away cannot be asked without waiting: no `PromptStore`
+
     def __init__(self, history: int, *, checkpoints: int = 1) -> None:
         super().__init__(history)
         self.commits: list[Commit] = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -29,15 +30,17 @@ _EXCERPT = 120
 _NAME = 64
 """Characters of an event's name or a request's id; the longest that Binance documents has 36."""
 
-_DECIMAL = r"(?:0|[1-9][0-9]{0,19})(?:\.[0-9]{1,20})?"
-"""A Binance decimal: also a JSON number as it stands. Binance has at most 8 decimals; 20 and 20 digits bound it."""
+_DECIMAL = r"(?:0|[1-9][0-9]{0,19}+)(?:\.[0-9]{1,20}+)?+"
+"""A Binance decimal: also a JSON number as it stands. Binance has at most 8 decimals; 20 and 20 digits bound it.
+
+Possessive: what follows a decimal is neither digit nor point, so there is nothing to go back for."""
 
 _SYMBOL = r"(?:[^\Wa-z]|[-.]){1,50}"
 """Binance's own rule, `^[\\w\\-._&&[^a-z]]{1,50}$` (error -1100), with letters beyond ASCII, as it lists since 2025."""
 
 _decimal = re.compile(_DECIMAL).fullmatch
 _symbol = re.compile(_SYMBOL).fullmatch
-_nine_decimals = re.compile(rf"(?:{_DECIMAL} ){{9}}").fullmatch
+_nine_decimals = re.compile(rf"{_DECIMAL} " * 9).fullmatch
 """Nine decimals, a space after each, in one match. A value with a space in it would make a tenth: no match."""
 
 _Time = Annotated[int, msgspec.Meta(ge=0, lt=_LAST_TIME)]
@@ -187,14 +190,9 @@ def parse_frame(text: str | bytes) -> Kline | Acknowledgement | ServerShutdown |
     if event != "kline":
         return _other_frame(text, f"a kline's fields in an event called {_excerpt(event)}")
     fault = _fault(bar)
-    if fault is None and (symbol != bar.symbol or not _symbol(symbol)):
-        fault = f"symbols {_excerpt(symbol)} outside and {_excerpt(bar.symbol)} inside; documented: one name, twice"
-    # Binance documents stream names as the symbol in lower case, with the interval as it is.
-    if fault is None and frame.stream is not None and frame.stream != f"{symbol.lower()}@kline_{bar.interval}":
-        fault = f"stream {_excerpt(frame.stream)} around a kline of {symbol} {bar.interval}"
     if fault is not None:
         raise UnreadableFrame(f"kline frame: {fault}")
-    return Kline(Series(symbol, bar.interval), _candle(bar, closed=bar.closed))
+    return Kline(_series(frame.stream, symbol, bar.symbol, bar.interval), _candle(bar, closed=bar.closed))
 
 
 def parse_rows(body: bytes) -> tuple[Candle, ...]:
@@ -315,6 +313,18 @@ def _undocumented(fault: str) -> UnreadableFrame:
     return UnreadableFrame(f"frame: {_excerpt(fault)}; documented: {known}")
 
 
+@lru_cache(maxsize=4096)  # the same few names come again and again; only good ones are kept
+def _series(stream: str | None, symbol: str, inside: str, interval: Interval) -> Series:
+    """The series of a kline by all the names in its frame; raises `UnreadableFrame` when they do not fit."""
+    if symbol != inside or not _symbol(symbol):
+        names = f"{_excerpt(symbol)} outside and {_excerpt(inside)} inside"
+        raise UnreadableFrame(f"kline frame: symbols {names}; documented: one name, twice")
+    # Binance documents stream names as the symbol in lower case, with the interval as it is.
+    if stream is not None and stream != f"{symbol.lower()}@kline_{interval}":
+        raise UnreadableFrame(f"kline frame: stream {_excerpt(stream)} around a kline of {symbol} {interval}")
+    return Series(symbol, interval)
+
+
 def _fault(values: _Values) -> str | None:
     """What is wrong with the values of a kline, if anything."""
     decimals = (
@@ -323,11 +333,19 @@ def _fault(values: _Values) -> str | None:
     )
     if not _nine_decimals(decimals):
         return f"{_excerpt(_not_decimal(values))} where a decimal like 37012.31000000 is documented"
-    if Decimal(values.high) < Decimal(values.low):
+    if _is_under(values.high, values.low):
         return f"high {values.high} under low {values.low}"
     if values.close_time < values.open_time:
         return f"close time {values.close_time} before open time {values.open_time}"
     return None
+
+
+def _is_under(one: str, other: str) -> bool:
+    """Whether a decimal is smaller than another."""
+    # With the point at the same place, decimals without leading zeros are ordered as their texts are.
+    if len(one) == len(other) and one.find(".") == other.find("."):
+        return one < other
+    return Decimal(one) < Decimal(other)
 
 
 def _not_decimal(values: _Values) -> str:

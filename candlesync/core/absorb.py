@@ -56,6 +56,8 @@ def absorb(replica: Replica, rows: Sequence[Candle], evidence: Evidence) -> Abso
 
 def refill(replica: Replica, changes: dict[int, Candle], *, begins: bool) -> None:
     """Derive the fills that stand behind changed candles anew (invariant 6), into ``changes``."""
+    if not replica.filled and not any(candle.filled for candle in changes.values()):
+        return
     interval = replica.series.interval
     for open_time in sorted(changes):
         before, time = changes[open_time], interval.next(open_time)

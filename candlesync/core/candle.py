@@ -17,9 +17,6 @@ class Series(msgspec.Struct, frozen=True, order=True):
     def __str__(self) -> str:
         return f"{self.symbol} {self.interval}"
 
-    def __hash__(self) -> int:
-        return hash((self.symbol, self.interval))
-
 
 class Candle(msgspec.Struct, frozen=True, gc=False):
     """One bar, known within its series by its open time.

@@ -25,11 +25,19 @@ class Pending:
     def __len__(self) -> int:
         return len(self._closed) + (self._forming is not None)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits, and nothing is remembered as shown."""
+        return self._forming is None and not self._closed and not self._shown
+
     def __iter__(self) -> Iterator[Candle]:
         """The waiting candles, ascending by open time; at most one of them, not always the last, is forming."""
+        forming = self._forming
+        if not self._closed:
+            return iter(() if forming is None else (forming,))
         waiting = dict(self._closed)
-        if self._forming is not None:
-            waiting[self._forming.open_time] = self._forming
+        if forming is not None:
+            waiting[forming.open_time] = forming
         return iter([waiting[time] for time in sorted(waiting)])
 
     def add(self, candle: Candle) -> bool:
@@ -82,8 +90,9 @@ class Pending:
             return (before is None or time >= before) and (beyond is None or time <= beyond)
 
         for candles in (self._closed, self._shown):
-            for time in [time for time in candles if not is_kept(time)]:
-                del candles[time]
+            if candles:
+                for time in [time for time in candles if not is_kept(time)]:
+                    del candles[time]
         if self._forming is not None and not is_kept(self._forming.open_time):
             # What a frame that cannot be true has pushed aside takes its place again.
             newest = max(self._shown, default=None)

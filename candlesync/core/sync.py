@@ -172,12 +172,27 @@ class Sync:
         """The stream has shown a candle. Never more than a few dictionary operations (invariant 8)."""
         self._mute = False
         tail = self._replica.tail
-        anchor = candle.open_time if tail is None else tail.open_time
-        on_grid = (
-            self._interval.is_open_time(candle.open_time) and self._interval.steps(anchor, candle.open_time) is not None
-        )
-        if not on_grid or not self._is_news(candle, tail) or not self._pending.add(candle):
+        if not self._lies_on_grid(candle, tail) or not self._is_news(candle, tail) or not self._pending.add(candle):
             self.statistics.dropped_frames += 1
+
+    def follow(self, candle: Candle) -> Commit | None:
+        """The commit that a candle shown by the stream makes of a live series for which nothing else is waiting.
+
+        It is the one that `frame` and `decide` would come to, without a detour over what is pending; nothing changes
+        before `committed`. `None` when there is more to it, or nothing at all: then the candle is for `frame`.
+        """
+        replica = self._replica
+        tail = replica.tail
+        is_at_rest = self.is_whole and self._connected and not self._mute and self._pending.is_empty
+        if tail is None or not is_at_rest or self._found or self._suspects or self._replaces is not None:
+            return None
+        if candle.open_time == tail.open_time:
+            if merge(tail, candle, Source.STREAM) is None:
+                return None
+        elif not tail.closed or candle.open_time != self._interval.next(tail.open_time):
+            return None
+        # No fill can stand behind the newest candle: see `refill`.
+        return Commit(replica.life, replica.revision + 1, (candle,))
 
     def answered(self, ask: Ask, rows: Sequence[Candle]) -> bool:
         """REST has answered ``ask`` with ``rows``: ascending, all but the last final (`closed`), the last forming.
@@ -285,10 +300,18 @@ class Sync:
 
     # --- the parts
 
+    def _lies_on_grid(self, candle: Candle, tail: Candle | None) -> bool:
+        time = candle.open_time
+        if tail is None:
+            return self._interval.is_open_time(time)
+        if time == tail.open_time:
+            return True
+        return self._interval.is_open_time(time) and self._interval.steps(tail.open_time, time) is not None
+
     def _is_news(self, candle: Candle, tail: Candle | None) -> bool:
         if tail is None or candle.open_time > tail.open_time:
             return True
-        known = self._replica.get(candle.open_time)
+        known = tail if candle.open_time == tail.open_time else self._replica.get(candle.open_time)
         return known is not None and merge(known, candle, Source.STREAM) is not None
 
     def _on_grid(self, rows: Sequence[Candle]) -> Sequence[Candle]:

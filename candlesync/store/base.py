@@ -24,7 +24,7 @@ either happens whole or not at all. Every implementation passes ``tests/store/co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import trio
 
@@ -65,6 +65,15 @@ class Store(Protocol):
 
         A store outside of the process keeps it. Raises `Fenced`.
         """
+        ...
+
+
+@runtime_checkable
+class PromptStore(Store, Protocol):
+    """A store inside of this process: it has nothing to wait for."""
+
+    def commit_now(self, series: Series, commit: Commit, *, token: int) -> None:
+        """`Store.commit` without an await, for whoever may not wait or be interrupted: it happens whole, or raises."""
         ...
 
 

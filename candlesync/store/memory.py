@@ -43,20 +43,27 @@ class MemoryStore:
         """See `Store.commit`."""
         # The only checkpoint comes before the change, so that cancellation falls before it or not at all.
         await trio.lowlevel.checkpoint()
-        self._check(series, token)
-        kept = self._series.get(series)
-        if kept is not None:
-            kept.apply(commit)
-            return
-        kept = Replica(series, self._history)
-        kept.apply(commit)
-        self._series[series] = kept
+        self._commit(series, commit, token)
+
+    def commit_now(self, series: Series, commit: Commit, *, token: int) -> None:
+        """See `PromptStore.commit_now`."""
+        self._commit(series, commit, token)
 
     async def forget(self, series: Series, *, token: int) -> None:
         """See `Store.forget`."""
         await trio.lowlevel.checkpoint()
         self._check(series, token)
         self._series.pop(series, None)
+
+    def _commit(self, series: Series, commit: Commit, token: int) -> None:
+        self._check(series, token)
+        kept = self._series.get(series)
+        if kept is None:
+            kept = Replica(series, self._history)
+            kept.apply(commit)
+            self._series[series] = kept
+        else:
+            kept.apply(commit)
 
     def _check(self, series: Series, token: int) -> None:
         if token != self._tokens.get(series.symbol):

@@ -20,6 +20,7 @@ from candlesync.binance.parse import (
     Kline,
     ServerShutdown,
     SymbolInfo,
+    _is_under,
     parse_error,
     parse_exchange_info,
     parse_frame,
@@ -574,3 +575,21 @@ def test_recorded_errors() -> None:
         assert error is not None
         assert error.code == body["code"]
         assert body["msg"].startswith(error.msg)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_under"),
+    [
+        ("9.50", "10.5", True),  # as long, and the greater text
+        ("10.5", "9.50", False),
+        ("1.5", "1.50", False),
+        ("1.50", "1.5", False),
+        ("1.45", "1.50", True),
+        ("9", "10", True),
+        ("1234", "12.5", False),
+        ("12.5", "1234", True),
+        ("0.00000001", "0.00000001", False),
+    ],
+)
+def test_decimals_are_compared_as_numbers(one: str, other: str, is_under: bool) -> None:
+    assert _is_under(one, other) is is_under

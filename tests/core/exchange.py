@@ -271,7 +271,15 @@ class Player:
         """By open time: after how many pauses REST lacked it while it showed later rows."""
         self._asks_in_a_row = 0
         self._committed = False
-        self.statistics = {"commits": 0, "lives": 0, "begins": 0, "fills": 0, "asks": 0, "corrections": 0}
+        self.statistics = {
+            "commits": 0,
+            "lives": 0,
+            "begins": 0,
+            "fills": 0,
+            "asks": 0,
+            "corrections": 0,
+            "followed": 0,
+        }
 
     @property
     def state(self) -> State:
@@ -352,7 +360,15 @@ class Player:
             newest = self._newest_frame
             if newest is None or frame.open_time >= newest.open_time:
                 self._newest_frame = frame
+        self._show(frame)
+
+    def _show(self, frame: Candle) -> None:
+        """Where the short way may be taken, it leads to where the long one does."""
+        commit = self._sync.follow(frame)
         self._sync.frame(frame)
+        if commit is not None:
+            self.statistics["followed"] += 1
+            assert self._sync.decide() == commit, "the short way leads elsewhere"
 
     def _rest(self) -> None:
         if self._asking is not None:

@@ -147,3 +147,13 @@ def test_whatever_is_sent_little_is_kept(sent: list[Candle]) -> None:
     assert len(shown) <= HISTORY + 1
     closes = sorted({frame.open_time for frame in sent if frame.closed})
     assert [frame.open_time for frame in kept if frame.closed] == closes[-HISTORY:], "the newest closes are kept"
+
+
+def test_it_is_empty_when_nothing_waits_and_nothing_was_shown() -> None:
+    assert pending_of().is_empty
+    assert not pending_of(forming()).is_empty
+    assert not pending_of(candle()).is_empty
+    pending = pending_of(forming())
+    pending.lose_sight()
+    assert list(pending) == []
+    assert not pending.is_empty, "what was shown may still stand in for a minute that REST never has"

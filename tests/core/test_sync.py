@@ -11,9 +11,9 @@ import pytest
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
 from candlesync.core.replica import Commit
-from candlesync.core.sync import Ask, Idle, Rules, State, Wait
+from candlesync.core.sync import Ask, Idle, Rules, State, Sync, Wait
 from candlesync.errors import CandlesyncError
-from tests.builders import T0, answer, candle, flat, forming, minute, minutes
+from tests.builders import T0, answer, candle, flat, forming, minute, minutes, then
 from tests.core.exchange import Faults, Player
 from tests.core.session import RULES, Session
 
@@ -640,4 +640,57 @@ def test_the_model_exchange_does_all_that_it_should() -> None:
     player.play(6000)
     seen = player.statistics
     assert seen["commits"] > 200
+    assert seen["followed"] > 50
     assert min(seen["begins"], seen["fills"], seen["corrections"], seen["lives"]) >= 3, seen
+
+
+# --- the short way of a live frame
+
+
+def test_a_live_frame_makes_its_commit_by_itself() -> None:
+    session = Session(*minutes(0, 3))
+    for frame in (forming(minute(4)), forming(minute(4), trades=11), candle(minute(4), trades=12), forming(minute(5))):
+        commit = session.sync.follow(frame)
+        assert commit == then(session.replica, frame)
+        session.replica.apply(commit)
+        session.sync.committed(commit)
+        assert session.state() is State.LIVE
+    assert isinstance(session.sync.decide(), Idle)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(forming(minute(4), trades=9), id="older"),
+        pytest.param(forming(minute(4), trades=10), id="the same"),
+        pytest.param(candle(minute(3), "1.00"), id="of a candle that is closed"),
+        pytest.param(forming(minute(5)), id="after a close that is lost"),
+        pytest.param(forming(minute(4) + 1, trades=11), id="off the grid"),
+    ],
+)
+def test_a_frame_that_is_not_the_next_has_no_short_way(frame: Candle) -> None:
+    session = Session(*minutes(0, 3), forming(minute(4)))
+    assert session.sync.follow(frame) is None
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        pytest.param(lambda sync: sync.connected(), id="reconnected"),
+        pytest.param(lambda sync: sync.lost(), id="lost"),
+        pytest.param(lambda sync: sync.muted(), id="muted"),
+        pytest.param(lambda sync: sync.conflicted(), id="conflicted"),
+        pytest.param(lambda sync: sync.store_fell_back("other"), id="the store fell back"),
+        pytest.param(lambda sync: sync.frame(forming(minute(4), trades=11)), id="another waits"),
+        pytest.param(
+            lambda sync: sync.inspected(answer([candle(minute(3), "1.00"), forming(minute(4))])),
+            id="corrected",
+        ),
+    ],
+)
+def test_there_is_no_short_way_while_anything_else_is_to_be_done(happens: Callable[[Sync], object]) -> None:
+    session = Session(*minutes(0, 3), forming(minute(4)))
+    frame = forming(minute(4), trades=12)
+    assert session.sync.follow(frame) is not None
+    happens(session.sync)
+    assert session.sync.follow(frame) is None

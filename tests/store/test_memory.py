@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import trio.testing
 
-from candlesync.store.base import Store
+from candlesync.errors import Fenced, NotContinuous, RevisionConflict
+from candlesync.store.base import PromptStore, Store
 from candlesync.store.memory import MemoryStore
 from tests.builders import BTC, candle, forming, minute
 from tests.store.contract import StoreContract, begin, commit_for, follow
@@ -52,3 +54,20 @@ async def test_a_commit_whose_caller_was_cancelled_has_not_happened() -> None:
         snapshot = await store.read(BTC)
         assert snapshot is not None
         assert (snapshot.revision == 2) is finished
+
+
+async def test_a_prompt_commit_is_the_same_without_an_await() -> None:
+    store = MemoryStore(10)
+    token = await store.claim("BTCUSDT")
+    assert isinstance(store, PromptStore)
+    store.commit_now(BTC, begin(candle()), token=token)
+    snapshot = await store.read(BTC)
+    assert snapshot is not None
+    assert snapshot.candles == ((candle(), 1),)
+    with pytest.raises(Fenced):
+        store.commit_now(BTC, follow(2, candle(minute(1))), token=token + 1)
+    with pytest.raises(RevisionConflict):
+        store.commit_now(BTC, follow(3, candle(minute(1))), token=token)
+    with pytest.raises(NotContinuous):
+        store.commit_now(BTC, follow(2, candle(minute(2))), token=token)
+    assert await store.read(BTC) == snapshot
