@@ -27,9 +27,6 @@ class Question(msgspec.Struct, frozen=True):
     before: int | None
     """Only those that open before this (milliseconds)."""
 
-    def __hash__(self) -> int:
-        return hash((self.limit, self.before))
-
 
 class _Body(msgspec.Struct, frozen=True):
     revision: int

@@ -48,7 +48,7 @@ class ReadyAnswers:
     def _answer(self, scope: HTTPScope) -> Answer | None:
         """The answer, or `None` when the framework has to see to it."""
         path = _PATH.fullmatch(scope["path"])
-        if path is None or scope["method"] not in {"GET", "HEAD"} or scope["root_path"]:
+        if path is None or scope["method"] not in {"GET", "HEAD"} or scope.get("root_path"):
             return None
         if any(name in _OF_BODIES for name, _ in scope["headers"]):
             return None
