@@ -95,6 +95,9 @@ class Supervisor:
 
         Raises `UnknownSymbol`, `TooMany`, or `UpstreamUnavailable` when there are no candles within the start timeout.
         """
+        topic = self.at_once(series)
+        if topic is not None:
+            return topic
         topic = self._hub.get(series)
         if topic is None:
             if series.symbol not in self._followed:
@@ -109,6 +112,14 @@ class Supervisor:
                 raise UnknownSymbol(unknown)
             reason = topic.failure or "the first candles have not come yet"
             raise UpstreamUnavailable(f"{series} cannot be served yet: {reason}", retry_after=5.0)
+        return topic
+
+    def at_once(self, series: Series) -> Topic | None:
+        """What `ensure` returns, where that needs no waiting; else `None`, and nothing is done."""
+        topic = self._hub.get(series)
+        if topic is None or not topic.is_begun:
+            return None
+        topic.touch()
         return topic
 
     def keep(self, series: Series) -> None:

@@ -194,6 +194,30 @@ async def test_before_it_runs_nothing_is_started() -> None:
     assert caught.value.retry_after > 0
 
 
+async def test_what_needs_no_waiting_is_had_at_once(autojump_clock: MockClock) -> None:
+    world = World(idle=600)
+    async with world.runs() as supervisor:
+        assert supervisor.at_once(BTC) is None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.ensure, BTC)
+            await trio.sleep(0.25)
+            assert supervisor.at_once(BTC) is None, "started, but there are no candles yet"
+        topic = supervisor.at_once(BTC)
+        assert topic is await supervisor.ensure(BTC)
+        for _ in range(5):
+            await trio.sleep(500)
+            assert supervisor.at_once(BTC) is topic, "and asking keeps it"
+        assert world.starts("BTCUSDT") == [0]
+
+
+async def test_what_is_not_followed_is_not_started_by_a_look_at_it(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.runs() as supervisor:
+        assert supervisor.at_once(BTC) is None
+        await trio.sleep(60)
+        assert world.starts("BTCUSDT") == []
+
+
 # --- what hinders a start
 
 

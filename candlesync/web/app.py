@@ -15,9 +15,10 @@ from candlesync.binance.symbols import Symbols
 from candlesync.errors import CandlesyncError
 from candlesync.supervisor import Supervisor
 from candlesync.web.health import Nodes, health_routes
-from candlesync.web.history import history_routes
+from candlesync.web.history import History
 from candlesync.web.live import Sockets, refuse
 from candlesync.web.page import page_routes
+from candlesync.web.ready import ReadyAnswers
 from candlesync.web.refusal import Refusal, refusal_of
 from candlesync.web.stopping import Stopping
 
@@ -26,8 +27,12 @@ _log = structlog.get_logger(__name__)
 _KEPT = 10
 """Messages of a client that wait for the handler of its WebSocket; more wait with the client."""
 _HOST = (b"host", b"candlesync")
-_EXPOSED = "Candlesync-Position, Candlesync-State, ETag, Retry-After"
-"""Headers that a page of another origin may read."""
+_CROSS_ORIGIN = {
+    "Access-Control-Allow-Origin": "*",
+    # Those that a page of another origin may read.
+    "Access-Control-Expose-Headers": "Candlesync-Position, Candlesync-State, ETag, Retry-After",
+}
+"""Headers of every answer."""
 
 
 class _Buffer:
@@ -71,12 +76,14 @@ def create_app(
     # The path is the contract: no redirect from /candles/ to /candles, no HTML.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.register_blueprint(history_routes(supervisor))
+    history = History(supervisor)
+    app.register_blueprint(history.routes())
     app.register_blueprint(sockets.routes())
     app.register_blueprint(health_routes(supervisor, symbols, registry, stopping, nodes))
     app.register_blueprint(page_routes())
 
     _be_lenient(app)
+    app.asgi_app = ReadyAnswers(app.asgi_app, supervisor, history, _CROSS_ORIGIN)  # type: ignore[method-assign] # as below
 
     @app.errorhandler(CandlesyncError)
     async def refused(error: CandlesyncError) -> Response:
@@ -103,8 +110,7 @@ def create_app(
 
     @app.after_request
     async def allow_all_origins(response: Response) -> Response:
-        response.headers["Access-Control-Allow-Origin"] = "*"
-        response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+        response.headers.update(_CROSS_ORIGIN)
         if request.method == "OPTIONS":
             response.headers["Access-Control-Allow-Methods"] = "GET, HEAD, OPTIONS"
             response.headers["Access-Control-Allow-Headers"] = request.headers.get(

@@ -2,38 +2,124 @@
 
 from __future__ import annotations
 
-from quart import Blueprint, Response, request
+from collections.abc import Iterable
 
-from candlesync.core import wire
+import msgspec
+from quart import Blueprint, Response, request
+from werkzeug.http import parse_accept_header, parse_etags, quote_etag
+
+from candlesync.hub import Topic
 from candlesync.supervisor import Supervisor
+from candlesync.web.bodies import Bodies, Question
 from candlesync.web.parameters import read_before, read_limit, read_series
 
+_IDENTITY = "identity"
+_GZIP = "gzip"
+_SUFFIXES = {_IDENTITY: "", _GZIP: "-gzip"}
+"""Of the ``ETag``: each form of an answer has its own (RFC 9110, 8.8.3.3)."""
+_FEWEST = 8
+"""Candles that are worth compressing: fewer fit into one packet as they are."""
 
-def history_routes(supervisor: Supervisor) -> Blueprint:
-    """The route, answered from what ``supervisor`` follows."""
-    routes = Blueprint("history", __name__)
+Headers = Iterable[tuple[bytes, bytes]]
+"""As ASGI has them: names in lower case, values in Latin-1."""
 
-    @routes.get("/candles/<symbol>/<interval>")
-    async def candles(symbol: str, interval: str) -> Response:
-        series = read_series(symbol, interval)
-        limit = read_limit(request.args.getlist("limit"))
-        before = read_before(request.args.getlist("before"))
-        topic = await supervisor.ensure(series)
-        # From here on no await: body and headers are of one revision.
-        replica = topic.replica
-        etag = f"{replica.position}-{limit}" + ("" if before is None else f"-{before}")
-        if request.if_none_match.contains_weak(etag):
-            response = Response(b"", status=304)
-            # Of a body that is not sent: they would replace those of the one that the client keeps (RFC 9110, 15.4.5).
-            del response.headers["Content-Type"], response.headers["Content-Length"]
+
+class Answer(msgspec.Struct, frozen=True):
+    """A whole answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def read_question(limits: Iterable[str], befores: Iterable[str]) -> Question:
+    """What ``limit`` and ``before`` ask for, each as often as it is given; raises `Refusal`."""
+    return Question(read_limit(limits), read_before(befores))
+
+
+class History:
+    """The answers, however a question comes in."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._bodies = Bodies()
+
+    def routes(self) -> Blueprint:
+        """The route, for all that is asked; see ``web.ready`` for what most ask."""
+        routes = Blueprint("history", __name__)
+
+        @routes.get("/candles/<symbol>/<interval>")
+        async def candles(symbol: str, interval: str) -> Response:
+            series = read_series(symbol, interval)
+            question = read_question(request.args.getlist("limit"), request.args.getlist("before"))
+            topic = await self._supervisor.ensure(series)
+            answer = self.answer(topic, question, request.scope["headers"])
+            response = Response(answer.body, answer.status)
+            response.headers.clear()
+            response.headers.extend(
+                [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers]
+            )
+            return response
+
+        return routes
+
+    def answer(self, topic: Topic, question: Question, request_headers: Headers) -> Answer:
+        """What is answered now. Synchronous: body and headers are of one revision."""
+        entries = topic.replica.newest(question.limit, question.before)
+        position = str(topic.replica.position)
+        known, accepted = _fields(request_headers)
+        codings = read_codings(accepted) if len(entries) >= _FEWEST else (_IDENTITY,)
+        question_tag = f"{position}-{question.limit}" + ("" if question.before is None else f"-{question.before}")
+        tags = {coding: f"{question_tag}{_SUFFIXES[coding]}" for coding in codings}
+        etags = parse_etags(known)
+        same = next((coding for coding in codings if etags.contains_weak(tags[coding])), None)
+        coding = same or codings[0]
+        headers = [
+            (b"etag", quote_etag(tags[coding]).encode("ascii")),
+            (b"cache-control", b"no-cache"),
+            (b"vary", b"Accept-Encoding"),
+            (b"candlesync-state", topic.state.value.encode("ascii")),
+        ]
+        if question.before is None:
+            headers.append((b"candlesync-position", position.encode("ascii")))
+        if same is not None:
+            # Nothing of a body that is not sent: it would replace what the client knows of its own (RFC 9110, 15.4.5).
+            return Answer(304, headers, b"")
+        if coding == _GZIP:
+            body = self._bodies.gzip(topic, question, entries)
+            headers.append((b"content-encoding", b"gzip"))
         else:
-            body = wire.history(series, replica.newest(limit, before))
-            response = Response(body, mimetype="application/json")
-        response.set_etag(etag)
-        response.headers["Cache-Control"] = "no-cache"
-        response.headers["Candlesync-State"] = topic.state.value
-        if before is None:
-            response.headers["Candlesync-Position"] = str(replica.position)
-        return response
+            body = self._bodies.plain(topic, question, entries)
+        headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        return Answer(200, headers, body)
 
-    return routes
+
+def read_codings(accepted: str | None) -> tuple[str, ...]:
+    """In which codings ``Accept-Encoding`` (`None`: not given) lets an answer be, the best first; never none at all.
+
+    A client that takes no coding that we have gets the answer as it is (RFC 9110, 12.5.3).
+    """
+    weights = parse_accept_header(accepted)
+    gzip, identity = weights.quality(_GZIP), weights.quality(_IDENTITY)
+    if not gzip:
+        return (_IDENTITY,)
+    if identity > gzip:
+        return (_IDENTITY, _GZIP)
+    # What is not named is allowed, but not preferred.
+    is_refused = not identity and weights.find(_IDENTITY) >= 0
+    return (_GZIP,) if is_refused else (_GZIP, _IDENTITY)
+
+
+def _fields(headers: Headers) -> tuple[str | None, str | None]:
+    """``If-None-Match`` and ``Accept-Encoding``; each may come in several lines, which are one list."""
+    known, accepted = [], []
+    for name, value in headers:
+        if name == b"if-none-match":
+            known.append(value)
+        elif name == b"accept-encoding":
+            accepted.append(value)
+    return _joined(known), _joined(accepted)
+
+
+def _joined(values: list[bytes]) -> str | None:
+    return b", ".join(values).decode("latin-1") if values else None

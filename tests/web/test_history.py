@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 import trio
 from trio.testing import MockClock
 
+from candlesync.core import wire
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.core.sync import State
 from candlesync.errors import CandlesyncError, LocationRefused, RateLimited, TooMany, UpstreamUnavailable
-from tests.builders import candle, flat, forming, minute, minutes
+from tests.builders import BTC, candle, flat, forming, minute, minutes
 from tests.web.builders import LIFE, Answer, Web, commit
 
 PATH = "/candles/BTCUSDT/1m"
@@ -158,6 +161,121 @@ async def test_the_same_question_has_the_same_tag_however_it_is_put() -> None:
     web.topic()
     tag = (await web.get(PATH)).headers["ETag"]
     assert (await web.get("/candles/btcusdt/1m?limit=1000")).headers["ETag"] == tag
+
+
+# --- gzip
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_gzip"),
+    [
+        ("gzip", True),
+        ("gzip, deflate, br, zstd", True),
+        ("GZIP;q=0.5", True),
+        ("deflate, gzip;q=0.001", True),
+        ("*", True),
+        ("*;q=0.1", True),
+        ("identity;q=0.5, gzip", True),
+        ("gzip, identity", True),
+        ("identity;q=0, gzip;q=0.1", True),
+        ("identity;q=0, *", True),
+        ("", False),
+        ("identity", False),
+        ("deflate, br", False),
+        ("gzip;q=0", False),
+        ("gzip;q=0, *", False),
+        ("gzip;q=0.000, *;q=1", False),
+        ("*;q=0", False),
+        ("identity, gzip;q=0.5", False),
+        ("gzip;q=0.5, *", False),
+        ("gzip;q=2", False),
+        ("gzipped", False),
+        ("identity;q=0", False),
+        ("identity;q=0, gzip;q=0", False),
+        (";,;q=é,", False),
+    ],
+)
+async def test_gzip_where_it_is_asked_for(accepted: str, is_gzip: bool) -> None:
+    web = Web()
+    topic = web.topic(minutes(0, 199))
+    answer = await web.get(PATH, Accept_Encoding=accepted)
+    assert answer.headers.get("Content-Encoding") == ("gzip" if is_gzip else None)
+    assert int(answer.headers["Content-Length"]) == len(answer.body)
+    text = gzip.decompress(answer.body) if is_gzip else answer.body
+    assert text == wire.history(BTC, topic.replica.newest(1000))
+    assert answer.headers["Vary"] == "Accept-Encoding"
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+async def test_without_accept_encoding_an_answer_is_as_it_is() -> None:
+    web = Web()
+    web.topic(minutes(0, 199))
+    answer = await web.get(PATH)
+    assert "Content-Encoding" not in answer.headers
+    assert answer.headers["Vary"] == "Accept-Encoding"
+
+
+async def test_gzip_is_a_fraction_of_the_plain_answer() -> None:
+    web = Web()
+    web.topic(minutes(0, 999))
+    plain, zipped = [await web.get(PATH, Accept_Encoding=accepted) for accepted in ("identity", "gzip")]
+    assert len(zipped.body) < len(plain.body) / 10
+
+
+async def test_a_few_candles_are_not_compressed() -> None:
+    web = Web()
+    web.topic(minutes(0, 199))
+    few, more = [await web.get(f"{PATH}?limit={limit}", Accept_Encoding="gzip") for limit in (5, 20)]
+    assert "Content-Encoding" not in few.headers
+    assert few.headers["ETag"] == (await web.get(f"{PATH}?limit=5")).headers["ETag"]
+    assert few.headers["Vary"] == more.headers["Vary"] == "Accept-Encoding"
+    assert more.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in (await web.get(f"{PATH}?before=0", Accept_Encoding="gzip")).headers
+
+
+async def test_gzip_of_each_revision() -> None:
+    web = Web()
+    topic = web.topic(minutes(0, 199))
+    tags = set()
+    for number in range(10):
+        commit(topic, forming(minute(200), trades=number + 1))
+        answer = await web.get(PATH, Accept_Encoding="gzip")
+        assert gzip.decompress(answer.body) == wire.history(BTC, topic.replica.newest(1000))
+        tags.add(answer.headers["ETag"])
+    assert len(tags) == 10
+
+
+async def test_each_form_has_its_own_tag_and_either_is_known_to_who_takes_it() -> None:
+    web = Web()
+    web.topic(minutes(0, 199))
+    both = "gzip, deflate"
+    plain, zipped = [(await web.get(PATH, Accept_Encoding=form)).headers["ETag"] for form in ("identity", "gzip")]
+    assert plain != zipped
+    for known, accepted, tag in [
+        (zipped, both, zipped),
+        (f"W/{zipped}", both, zipped),
+        (plain, both, plain),
+        (f"{plain}, {zipped}", both, zipped),
+        (f"{zipped}, {plain}", "identity, gzip;q=0.5", plain),
+        ("*", both, zipped),
+        ("*", "identity", plain),
+        (f"{zipped}, {plain}", "identity", plain),
+    ]:
+        answer = await web.get(PATH, If_None_Match=known, Accept_Encoding=accepted)
+        assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", tag)
+        assert answer.headers["Vary"] == "Accept-Encoding"
+        assert "Content-Encoding" not in answer.headers
+
+
+async def test_a_form_that_the_client_does_not_take_is_not_the_one_it_is_referred_to() -> None:
+    """A shared cache that holds both tells both tags, and answers its client with the one that it is told."""
+    web = Web()
+    web.topic(minutes(0, 199))
+    plain, zipped = [(await web.get(PATH, Accept_Encoding=form)).headers["ETag"] for form in ("identity", "gzip")]
+    answer = await web.get(PATH, If_None_Match=zipped, Accept_Encoding="identity")
+    assert (answer.status, answer.headers["ETag"]) == (200, plain)
+    answer = await web.get(PATH, If_None_Match=plain, Accept_Encoding="gzip, identity;q=0")
+    assert (answer.status, answer.headers["ETag"]) == (200, zipped)
 
 
 # --- what cannot be had
