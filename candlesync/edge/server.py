@@ -39,6 +39,8 @@ from wsproto.connection import ConnectionState
 from wsproto.extensions import Extension
 from wsproto.handshake import server_extensions_handshake
 
+from candlesync.edge.admission import Admission, Places
+
 _log = structlog.get_logger(__name__)
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -50,6 +52,8 @@ class BoundedServer(TCPServer):
     send_timeout: ClassVar[float] = 30.0
     """Seconds that one send may take. A send is at most one frame or a part of a body, so a client that reads at all,
     however slowly, is done with it long before."""
+    admission: ClassVar[Admission | None] = None
+    """Who decides which connections are served; `None`: all are."""
     _sends: ClassVar[set[trio.CancelScope]] = set()
 
     def __init__(self, *arguments: Any) -> None:
@@ -62,7 +66,10 @@ class BoundedServer(TCPServer):
         """Serve the connection, as Hypercorn does; an error of it ends here, and nobody else's connection."""
         try:
             with self._scope:
-                await super().run()
+                if self.admission is None:
+                    await super().run()
+                else:
+                    await self.admission.serve(self.stream, super().run)
         except Exception as error:  # noqa: BLE001 - it would end the server
             _log.warning("connection failed", error=_first(error))
         finally:
@@ -177,9 +184,12 @@ class _Noticed(EventWrapper):
         await super().set()
 
 
-def install(*, send_timeout: float, grace: float, on_termination: Callable[[], None]) -> None:
+def install(
+    *, send_timeout: float, grace: float, on_termination: Callable[[], None], places: Places | None = None
+) -> None:
     """Make Hypercorn bound every send, and call ``on_termination`` when it begins to go down.
 
+    ``places`` says how many connections there may be; as many as come, without it.
     ``send_timeout`` and ``grace`` in seconds; sends under way when the grace time begins have half of it.
     """
 
@@ -188,6 +198,7 @@ def install(*, send_timeout: float, grace: float, on_termination: Callable[[], N
         on_termination()
 
     BoundedServer.send_timeout = send_timeout
+    BoundedServer.admission = None if places is None else Admission(places)
     NoticingContext.on_termination = staticmethod(terminate)
     # The seam: Hypercorn finds each of these by its name in its own module, also in each of several workers.
     vars(hypercorn.trio.run)["TCPServer"] = BoundedServer

@@ -14,19 +14,18 @@ from werkzeug.exceptions import HTTPException
 from candlesync.binance.symbols import Symbols
 from candlesync.errors import CandlesyncError
 from candlesync.supervisor import Supervisor
+from candlesync.web.access import Access
 from candlesync.web.health import Nodes, health_routes
 from candlesync.web.history import history_routes
 from candlesync.web.live import Sockets, refuse
 from candlesync.web.page import page_routes
-from candlesync.web.refusal import Refusal, refusal_of
+from candlesync.web.refusal import EXPOSED, Refusal, refusal_of
 
 _log = structlog.get_logger(__name__)
 
 _KEPT = 10
 """Messages of a client that wait for the handler of its WebSocket; more wait with the client."""
 _HOST = (b"host", b"candlesync")
-_EXPOSED = "Candlesync-Position, Candlesync-State, ETag, Retry-After"
-"""Headers that a page of another origin may read."""
 
 
 class _Buffer:
@@ -59,11 +58,13 @@ def create_app(
     registry: CollectorRegistry,
     stopping: trio.Event,
     *,
+    access: Access,
     nodes: Nodes | None = None,
 ) -> QuartTrio:
     """The application over the parts that serve it.
 
     ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any.
+    ``access`` stands before all that answers.
     """
     app = QuartTrio(__name__, static_folder=None)
     app.websocket_class = _Websocket
@@ -103,7 +104,7 @@ def create_app(
     @app.after_request
     async def allow_all_origins(response: Response) -> Response:
         response.headers["Access-Control-Allow-Origin"] = "*"
-        response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+        response.headers["Access-Control-Expose-Headers"] = EXPOSED
         if request.method == "OPTIONS":
             response.headers["Access-Control-Allow-Methods"] = "GET, HEAD, OPTIONS"
             response.headers["Access-Control-Allow-Headers"] = request.headers.get(
@@ -112,6 +113,7 @@ def create_app(
             response.headers["Access-Control-Max-Age"] = "86400"
         return response
 
+    app.asgi_app = access.before(app.asgi_app)  # type: ignore[method-assign] # Quart's documented place for middleware
     return app
 
 

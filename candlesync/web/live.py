@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import trio
 from quart import Blueprint, Response, websocket
 
+from candlesync.core.allowance import Pace
 from candlesync.errors import CandlesyncError
 from candlesync.supervisor import Supervisor
 from candlesync.web.parameters import read_series, read_start
@@ -18,13 +19,21 @@ from candlesync.web.subscription import follow
 class Sockets:
     """The open sockets of this process."""
 
-    def __init__(self, supervisor: Supervisor, stopping: trio.Event, max_subscriptions: int) -> None:
+    def __init__(
+        self, supervisor: Supervisor, stopping: trio.Event, max_subscriptions: int, message_rate: float
+    ) -> None:
+        """``message_rate`` is how many messages a second a client may send; 0 is no limit."""
         self._supervisor = supervisor
         self._stopping = stopping
         self._max_subscriptions = max_subscriptions
+        self._message_rate = message_rate
+        # At once: all subscriptions, given up and made again, or some seconds' worth.
+        self._message_burst = max(2.0 * max_subscriptions, 20.0 * message_rate)
         self.open: set[Session] = set()
         self.messages_sent = 0
         """By sockets that are closed."""
+        self.messages_refused = 0
+        """The same."""
 
     def routes(self) -> Blueprint:
         """The routes."""
@@ -65,6 +74,7 @@ class Sockets:
             await websocket.accept()
             await websocket.close(refusal.close_code, refusal.code)
             return None
+        session.pace = Pace(self._message_rate, self._message_burst)
         self.open.add(session)
         try:
             await websocket.accept()
@@ -73,6 +83,7 @@ class Sockets:
         finally:
             self.open.discard(session)
             self.messages_sent += session.sent
+            self.messages_refused += session.refused
         return None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import msgspec
 import trio
 
+from candlesync.core.allowance import Pace, Verdict
 from candlesync.core.candle import Series
 from candlesync.core.sync import State
 from candlesync.errors import CandlesyncError
@@ -25,6 +26,8 @@ _encode = msgspec.json.Encoder().encode
 
 _LARGEST = 2**53
 """Beyond this, JavaScript's numbers are no whole numbers any more; Python's may have millions of digits."""
+
+_TOO_FAST = Refusal("too_many", "messages come too fast: this one was not acted on")
 
 Receive = Callable[[], Awaitable[str | bytes | None]]
 Send = Callable[[str], Awaitable[None]]
@@ -40,6 +43,8 @@ class Closing(msgspec.Struct, frozen=True):
 GOING_DOWN = Closing(1012, "going_down")
 """Come back, with your position (RFC 6455's registry: 1012 service restart)."""
 BINARY = Closing(1003, "binary_message")
+TOO_MANY = Closing(4429, "too_many")
+"""Of a client that goes on sending at more than twice its rate."""
 
 
 class Session(ABC):
@@ -55,6 +60,10 @@ class Session(ABC):
         self.outbox = Outbox()
         self.sent = 0
         """Messages sent."""
+        self.pace = Pace(0, 1)
+        """How fast the client may send; without a limit until one is set."""
+        self.refused = 0
+        """Messages that came too fast."""
 
     async def run(self) -> Closing:
         """Serve the socket until something ends it; how to close it. The client's leaving comes as cancellation."""
@@ -102,10 +111,18 @@ class Session(ABC):
             if not isinstance(message, str):
                 self.close(BINARY)
                 continue
+            verdict = self.pace.take(trio.current_time())
+            self.refused += verdict is not Verdict.TAKEN
+            if verdict is Verdict.ENOUGH:
+                self.close(TOO_MANY)
+                continue
             value: object = None
             try:
                 value = read_object(message)
-                await self._understand(value, nursery)
+                if verdict is Verdict.TAKEN:
+                    await self._understand(value, nursery)
+                else:
+                    await self.send([error_message(_TOO_FAST, value)])
             except Refusal as refusal:
                 await self.send([error_message(refusal, value)])
 
@@ -147,6 +164,8 @@ class ManySeries(Session):
         self._supervisor = supervisor
         self._max_subscriptions = max_subscriptions
         self._starting: dict[Series, trio.CancelScope] = {}
+        self._answers_due = 0
+        """Tasks that start a subscription and answer."""
         self._starts: dict[Subscriber, Start] = {}
         self._subscribers: dict[Series, Subscriber] = {}
 
@@ -191,12 +210,16 @@ class ManySeries(Session):
 
     def _subscribe(self, message: dict[str, object], series: Series, nursery: trio.Nursery) -> None:
         start = _read_start(message)
+        # Each start answers its message, however late, and the client may not be reading.
+        if self._answers_due >= 2 * self._max_subscriptions:
+            raise Refusal("too_many", "too many subscriptions have not been answered yet")
         known = self._subscribers.keys() | self._starting.keys()
         if series not in known and len(known) >= self._max_subscriptions:
             raise Refusal("too_many", f"a socket may have {self._max_subscriptions} subscriptions at most")
         # Again for the same series: starts it anew.
         self._drop(series)
         scope = self._starting[series] = trio.CancelScope()
+        self._answers_due += 1
         # A series may have to be started first, for which the other messages of this socket do not wait.
         nursery.start_soon(self._start, message, series, start, scope)
 
@@ -222,6 +245,7 @@ class ManySeries(Session):
                 subscriber.topic.unsubscribe(subscriber)
             if self._starting.get(series) is scope:
                 del self._starting[series]
+            self._answers_due -= 1
 
     async def _tell_dropped(self, message: dict[str, object], series: Series) -> None:
         """Answer a subscription that was dropped before it began: every message that asks has an answer."""

@@ -43,7 +43,9 @@ from candlesync.hub import Hub, Topic
 from candlesync.server import hypercorn_config
 from candlesync.supervisor import Supervisor, SupervisorSettings
 from candlesync.symbol import SymbolTask
+from candlesync.web.access import Access, AccessSettings
 from candlesync.web.app import create_app
+from candlesync.web.connections import Connections
 from candlesync.web.live import Sockets
 from candlesync.web.metrics import Metrics
 from tests.builders import BTC, minutes
@@ -113,18 +115,34 @@ class Web:
         history: int = 1000,
         pinned: Sequence[Series] = (),
         max_subscriptions: int = 500,
+        message_rate: float = 50.0,
+        access: AccessSettings | None = None,
         listed: Sequence[str] = ("BTCUSDT", "ETHUSDT"),
         binance_status: int = 200,
+        max_connections: int = 10_000,
     ) -> None:
         self.hub = Hub(history)
         symbols, rest = symbols_over(listed, binance_status)
         self.supervisor = StandIn(self.hub, symbols, pinned)
         self.stopping = trio.Event()
-        self.sockets = Sockets(self.supervisor, self.stopping, max_subscriptions)
+        self.sockets = Sockets(self.supervisor, self.stopping, max_subscriptions, message_rate)
+        settings = access or AccessSettings()
+        self.access = Access(settings)
+        self.connections = Connections(max_connections, settings.connections or inf, settings.callers)
         stream = StreamSettings(stream_url="ws://binance.test")
         self.feeds = FeedPool(stream, ConnectionPace(stream))
-        registry: CollectorRegistry = Metrics(self.hub, self.supervisor, rest, self.feeds, self.sockets).registry()
-        self.app: QuartTrio = create_app(self.supervisor, symbols, self.sockets, registry, self.stopping)
+        registry: CollectorRegistry = Metrics(
+            self.hub,
+            self.supervisor,
+            rest,
+            self.feeds,
+            self.sockets,
+            access=self.access,
+            connections=self.connections,
+        ).registry()
+        self.app: QuartTrio = create_app(
+            self.supervisor, symbols, self.sockets, registry, self.stopping, access=self.access
+        )
 
     def topic(
         self, candles: Sequence[Candle] | None = None, *, series: Series = BTC, state: State = State.LIVE
@@ -318,7 +336,7 @@ async def on_a_port(
     with pytest.MonkeyPatch.context() as patch:
         for module, name in SEAMS:
             patch.setattr(module, name, getattr(module, name))  # so that it is as before afterwards
-        install(send_timeout=send_timeout, grace=grace, on_termination=web.stopping.set)
+        install(send_timeout=send_timeout, grace=grace, on_termination=web.stopping.set, places=web.connections)
         async with trio.open_nursery() as nursery:
             listener = socket.create_server(("127.0.0.1", 0))
             if send_buffer is not None:  # its connections inherit it
