@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from math import inf
 from re import ASCII
 from re import compile as compile_pattern
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
@@ -97,12 +97,8 @@ def read_origin(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc.removesuffix(suffix) if parts.port == default else parts.netloc}"
 
 
-class Serve(Protocol):
-    """An ASGI application; Quart's, Hypercorn's and asgiref's types of one differ."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """See the ASGI specification."""
-        ...
+Serve = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application; Quart's, Hypercorn's and asgiref's types of one differ."""
 
 
 class Access:

@@ -14,7 +14,12 @@ PROXIES = Networks(["10.0.0.0/8", "2001:db8:ffff::/48", "unix"])
 PROXY = IPv4Address("10.0.0.1")
 CLIENT = IPv4Address("192.0.2.7")
 
-ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None))
+
+def is_its_own(address: Address) -> bool:
+    return not (isinstance(address, IPv6Address) and address.ipv4_mapped)
+
+
+ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).filter(is_its_own)
 TRUSTED = st.sampled_from([ip_address("10.0.0.1"), ip_address("10.255.0.9"), ip_address("2001:db8:ffff::1")])
 UNTRUSTED = ADDRESSES.filter(lambda address: address not in PROXIES)
 

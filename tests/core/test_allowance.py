@@ -130,12 +130,9 @@ def test_places_in_all_and_of_each_key() -> None:
         assert not places.is_full
         assert not places.is_full_for(key)
         places.take(key)
-    assert places.is_full
-    assert places.is_full_for("a")
-    assert not places.is_full_for("b")
+    assert (places.is_full, places.is_full_for("a"), places.is_full_for("b")) == (True, True, False)
     places.leave("a")
-    assert not places.is_full
-    assert not places.is_full_for("a")
+    assert (places.is_full, places.is_full_for("a"), places.is_full_for("b")) == (False, False, False)
 
 
 def test_what_has_no_key_counts_only_in_all() -> None:

@@ -122,6 +122,8 @@ class Web:
         max_connections: int = 10_000,
     ) -> None:
         self.hub = Hub(history)
+        self.last_scope: dict[str, Any] = {}
+        """Of the last request that was `asked`."""
         symbols, rest = symbols_over(listed, binance_status)
         self.supervisor = StandIn(self.hub, symbols, pinned)
         self.stopping = trio.Event()
@@ -153,6 +155,45 @@ class Web:
         topic.set_state(state)
         return topic
 
+    async def asked(
+        self,
+        path: str = "/health",
+        *headers: tuple[str, str],
+        client: str | None = "192.0.2.1",
+        method: str = "GET",
+    ) -> Answer:
+        """A request as a server passes it on, from an address."""
+        raw_path, _, query = path.partition("?")
+        scope = {
+            "type": "http",
+            "asgi": {"spec_version": "2.3", "version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": unquote(raw_path),
+            "raw_path": raw_path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+            "client": None if client is None else (client, 1),
+            "server": ("127.0.0.1", 2),
+            "extensions": {},
+            "state": {},
+        }
+        self.last_scope = scope
+        sent: list[dict[str, Any]] = []
+        to_app, from_client = trio.open_memory_channel[dict[str, Any]](1)
+        await to_app.send({"type": "http.request", "body": b"", "more_body": False})
+
+        async def keep(message: dict[str, Any]) -> None:
+            await trio.lowlevel.checkpoint()
+            sent.append(message)
+
+        await cast("Any", self.app)(scope, from_client.receive, keep)
+        start, *bodies = sent
+        pairs = [(name.decode(), value.decode()) for name, value in start["headers"]]
+        return Answer(start["status"], pairs, b"".join(body["body"] for body in bodies))
+
     async def get(self, path: str, **headers: str) -> Answer:
         """``GET``, with the headers ``If_None_Match=…`` and so on."""
         return await self.request("GET", path, **headers)
@@ -164,9 +205,13 @@ class Web:
         return Answer(response.status_code, response.headers.items(), await response.get_data(as_text=False))
 
     @asynccontextmanager
-    async def socket(self, path: str, *, capacity: float = inf) -> AsyncIterator[Socket]:
+    async def socket(
+        self, path: str, *headers: tuple[str, str], capacity: float = inf, client: str = "127.0.0.1"
+    ) -> AsyncIterator[Socket]:
         """A WebSocket client; ``capacity`` messages of the server's find room before it waits."""
         socket = Socket(path, capacity)
+        socket.scope["client"] = (client, 1)
+        socket.scope["headers"] += [(name.lower().encode(), value.encode()) for name, value in headers]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._serve, socket)
             try:
