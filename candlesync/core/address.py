@@ -17,13 +17,16 @@ _HOPS = 32
 """Entries of ``X-Forwarded-For`` that are looked at; no chain of proxies is that long."""
 _LONGEST = 64
 """Characters of an address; IPv6 with a zone, brackets and a port has fewer."""
+_REMEMBERED = 4096
+"""Peers and clients of which it is remembered what they are."""
+_SHORT = 100
+"""Characters of a header that is remembered with them."""
 _WITH_PORT = compile_pattern(r"\[([^\[\]]*)\](?::\d{1,5})?|([0-9.]+):\d{1,5}", ASCII)
 """As some proxies write an address: ``[2001:db8::1]:443``, ``192.0.2.1:80``."""
 
 Address = IPv4Address | IPv6Address
 
 
-@lru_cache(4096)
 def read_address(text: str) -> Address | None:
     """An IP address, with or without a port; `None` when it is none. IPv4 within IPv6 is IPv4."""
     if len(text) > _LONGEST:
@@ -36,7 +39,6 @@ def read_address(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-@lru_cache(4096)
 def key_of(address: Address | None) -> str:
     """Under what an address is counted: IPv6 by its /64, which is what one customer has at least."""
     if address is None:
@@ -86,29 +88,38 @@ def client_of(peer: Address | None, forwarded: str, trusted: Networks) -> Addres
 
 
 class Callers:
-    """Gives each connection and request the key under which it is limited; ``""`` for who is not limited."""
+    """Gives each connection and request the key under which it is limited; ``""`` for who is not limited.
+
+    A peer is given as the server knows it: its address, or `None` when it has none.
+    """
 
     def __init__(self, trusted: Networks, unlimited: Networks) -> None:
-        self.trusted = trusted
+        self._trusted = trusted
         self._unlimited = unlimited
-        self.of_peer = lru_cache(4096)(self._of_peer)
-        """As `_of_peer`, and remembered."""
+        # Asked at each request, mostly for the same ones.
+        self.is_trusted = lru_cache(_REMEMBERED)(self._is_trusted)
+        self.of_peer = lru_cache(_REMEMBERED)(self._of_peer)
+        self._of_short = lru_cache(_REMEMBERED)(self._of_client)
 
-    def is_trusted(self, host: str | None) -> bool:
-        """Whether a peer may say whom it speaks for."""
-        return bool(self.trusted) and _peer(host) in self.trusted
-
-    def of_connection(self, host: str | None) -> str:
+    def of_connection(self, peer: str | None) -> str:
         """The key of a connection; none for a trusted proxy, which brings many clients."""
-        return "" if self.is_trusted(host) else self.of_peer(host)
+        return "" if self.is_trusted(peer) else self.of_peer(peer)
 
-    def of_forwarded(self, host: str | None, forwarded: str) -> str:
+    def of_forwarded(self, peer: str | None, forwarded: str) -> str:
         """The key of a request that a peer sent, with its ``X-Forwarded-For``."""
-        return self._key(client_of(_peer(host), forwarded, self.trusted))
+        find = self._of_short if len(forwarded) <= _SHORT else self._of_client
+        return find(peer, forwarded)
 
-    def _of_peer(self, host: str | None) -> str:
+    def _is_trusted(self, peer: str | None) -> bool:
+        """Whether a peer may say whom it speaks for."""
+        return bool(self._trusted) and _peer(peer) in self._trusted
+
+    def _of_peer(self, peer: str | None) -> str:
         """The key of a request of the peer's own."""
-        return self._key(_peer(host))
+        return self._key(_peer(peer))
+
+    def _of_client(self, peer: str | None, forwarded: str) -> str:
+        return self._key(client_of(_peer(peer), forwarded, self._trusted))
 
     def _key(self, address: Address | None) -> str:
         return "" if address in self._unlimited else key_of(address)

@@ -6,7 +6,7 @@ one takes to come back; one may be taken as long as the moment stays within the 
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from enum import Enum
 from math import inf
 
@@ -118,7 +118,7 @@ class Places:
         self.most = most
         self.most_each = most_each
         self.taken = 0
-        self._by_key = Counter[str]()
+        self._by_key: dict[str, int] = {}
         """Of those that have one; a key with none is not kept."""
 
     @property
@@ -128,18 +128,18 @@ class Places:
 
     def is_full_for(self, key: str) -> bool:
         """Whether nobody else with this key may come in."""
-        return bool(key) and self._by_key[key] >= self.most_each
+        return bool(key) and self._by_key.get(key, 0) >= self.most_each
 
     def take(self, key: str) -> None:
         """One comes in."""
         self.taken += 1
         if key:
-            self._by_key[key] += 1
+            self._by_key[key] = self._by_key.get(key, 0) + 1
 
     def leave(self, key: str) -> None:
         """One goes."""
         self.taken -= 1
         if key:
-            self._by_key[key] -= 1
-            if not self._by_key[key]:
-                del self._by_key[key]
+            left = self._by_key.pop(key) - 1
+            if left:
+                self._by_key[key] = left

@@ -121,7 +121,9 @@ async def test_sockets_and_requests_under_way_count_and_those_that_end_do_not(au
         assert (await web.asked(DATA, client=B)).status == 200
         await trio.sleep(2)
         assert (await web.asked(DATA, client=A)).status == 200, "the request has ended"
-        async with sockets_of(web, 2, A) as (one, other):
+        async with sockets_of(web, 1, A) as (one,), AsyncExitStack() as stack:
+            await one.accepted.wait()
+            other = await stack.enter_async_context(web.socket("/ws/candles", client=A))
             assert (await other.until_refused()).status == 429
             await one.leave()
             await one.ended.wait()
