@@ -33,7 +33,7 @@ BURST = 10.0
 restart, each with a socket and a few loads."""
 PROBES = frozenset({"/health", "/ready", "/metrics"})
 """What operators ask stays usable whatever else comes from their address: it has an allowance of its own, which is a
-tenth of the other, and no place."""
+tenth of the other, and needs no place."""
 OPEN = frozenset({"/health", "/ready", "/", "/static/page.js", "/static/page.css"})
 """Paths that need no token: whether the server is well, and the chart page, which holds no data. ``/metrics`` needs
 one: it tells what is followed, and Prometheus knows how to send a token."""
@@ -132,8 +132,6 @@ class Access:
             if self._origins:
                 send = _Echo(send, self._cross_origin(scope))
             asked_by.set(key)
-            if scope["path"] in PROBES:
-                key = ""
             self._places.take(key)
             try:
                 await serve(scope, receive, send)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -32,6 +33,17 @@ async def until_served(host: str) -> httpx.Response:
                 if answer.status_code != 503:
                     return answer
                 await trio.sleep(0.1)
+
+
+async def last_of(count: int, host: str) -> bytes:
+    """Open so many connections; what the last one is answered."""
+    name, _, port = host.rpartition(":")
+    async with AsyncExitStack() as stack:
+        for _ in range(count):
+            stream = await stack.enter_async_context(await trio.open_tcp_stream(name, int(port)))
+        with trio.fail_after(5):
+            await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            return bytes(await stream.receive_some())
 
 
 async def shut_out(host: str) -> None:
@@ -69,6 +81,7 @@ async def test_under_hypercorn_s_own_command_its_access_log_shows_no_token(tmp_p
             "CANDLESYNC_REST_URL": f"http://{binance.host}",
             "CANDLESYNC_STREAM_URL": f"ws://{binance.host}",
             "CANDLESYNC_TOKEN": f"other {SECRET}",
+            "CANDLESYNC_MAX_CONNECTIONS": "30",
         }
         arguments = ["hypercorn", "-c", str(config), "-b", host, "candlesync.asgi:app"]
         async with run_program(arguments, host=host, **settings) as program:
@@ -78,6 +91,7 @@ async def test_under_hypercorn_s_own_command_its_access_log_shows_no_token(tmp_p
                 answer = await client.get(f"http://{host}/candles/BTCUSDT/1m?limit=7&token={SECRET}")
                 assert len(answer.json()) == 7
             await first_message(host, f"/ws/candles/BTCUSDT?replay=1&token={SECRET}")
+            assert (await last_of(31, host)).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
             await program.end()
     assert b"limit=7" in program.said
     assert b" 401 " in program.said
@@ -115,15 +129,7 @@ async def test_with_few_files_there_are_few_connections_and_the_log_says_so() ->
             while b"Ctrl-C ends it" not in said:
                 said += await process.stdout.receive_some()
         host = said.split(b"REST        http://")[1].split(b"/")[0].decode()
-        name, _, port = host.rpartition(":")
-        sockets = [await trio.open_tcp_stream(name, int(port)) for _ in range(30)]
-        await sockets[-1].send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        with trio.fail_after(5):
-            answer = await sockets[-1].receive_some()
-        assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-        assert b"all 30 connections are taken" in answer
-        for socket in sockets:
-            await socket.aclose()
+        assert b"all 30 connections are taken" in await last_of(31, host)
     finally:
         process.terminate()
         with trio.CancelScope(shield=True):
