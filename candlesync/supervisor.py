@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from math import ceil
 
 import msgspec
 import structlog
@@ -86,10 +87,10 @@ class _Starts:
         key, now = asked_by.get(), trio.current_time()
         wait = self._of_one.wait(key, now) if key else 0.0
         if wait:
-            self._refuse("this address has made many new series start; those that are followed are served", wait)
+            self._refuse("this address has made many new series start", wait)
         wait = max(self._in_all.wait(now), self._symbols.wait(now) if is_new_symbol else 0.0)
         if wait:
-            self._refuse("many new series have just been started here; those that are followed are served", wait)
+            self._refuse("many new series have just been started", wait)
 
     def take(self, *, is_new_symbol: bool) -> None:
         """One more has been started, for which `check` had no objection."""
@@ -102,7 +103,8 @@ class _Starts:
 
     def _refuse(self, message: str, wait: float) -> None:
         self.refused += 1
-        raise TooMany(message, retry_after=wait)
+        again = f"try again in {ceil(wait)} s; series that are followed are served"
+        raise TooMany(f"{message}: {again}", retry_after=wait)
 
 
 class Supervisor:

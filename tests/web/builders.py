@@ -41,7 +41,7 @@ from candlesync.edge.server import install
 from candlesync.errors import CandlesyncError, UnknownSymbol
 from candlesync.hub import Hub, Topic
 from candlesync.server import hypercorn_config
-from candlesync.supervisor import Supervisor, SupervisorSettings
+from candlesync.supervisor import Supervisor, SupervisorSettings, asked_by
 from candlesync.symbol import SymbolTask
 from candlesync.web.access import Access, AccessSettings
 from candlesync.web.app import create_app
@@ -88,9 +88,12 @@ class StandIn(Supervisor):
         self.delay = 0.0
         """Seconds that a series takes to start."""
         self.asked: list[Series] = []
+        self.asked_by: list[str] = []
+        """On behalf of which address."""
 
     async def ensure(self, series: Series) -> Topic:
         self.asked.append(series)
+        self.asked_by.append(asked_by.get())
         await trio.sleep(self.delay)
         if series.symbol in self.refusals:
             error = self.refusals[series.symbol]

@@ -11,7 +11,6 @@ import structlog.testing
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from candlesync.supervisor import asked_by
 from candlesync.web.access import OPEN, PROBES, AccessSettings, Token, read_origin
 from tests.web.builders import Socket, Web
 
@@ -392,18 +391,13 @@ async def test_a_token_does_not_show_when_the_application_fails() -> None:
 # --- whose request it is
 
 
-async def test_what_is_started_is_started_for_the_client_s_address() -> None:
+async def test_what_is_asked_for_is_asked_for_the_client_s_address() -> None:
     web = web_with(trusted_proxies=("10.0.0.1",))
-    seen = []
-
-    async def note(_scope: object, _receive: object, _send: object) -> None:
-        await trio.lowlevel.checkpoint()
-        seen.append(asked_by.get())
-
-    guarded = web.access.before(note)
-    for client, headers in [(A, []), ("127.0.0.1", []), ("10.0.0.1", [(b"x-forwarded-for", B.encode())])]:
-        scope = {"type": "http", "path": DATA, "query_string": b"", "headers": headers, "client": (client, 1)}
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(guarded, scope, None, None)
-    assert seen == [A, "", B]
-    assert asked_by.get() == ""
+    await web.asked(DATA, client=A)
+    await web.asked(DATA, client="127.0.0.1")
+    await web.asked(DATA, ("X-Forwarded-For", B), client="10.0.0.1")
+    async with web.socket("/ws/candles/BTCUSDT?replay=1", client=A) as one, web.socket("/ws/candles", client=B) as many:
+        await one.receive()
+        await many.send({"op": "subscribe", "symbol": "BTCUSDT", "replay": 0})
+        await many.receive()
+    assert web.supervisor.asked_by == [A, "", B, A, B]

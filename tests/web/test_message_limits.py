@@ -117,6 +117,10 @@ async def test_a_client_that_subscribes_and_reads_nothing_makes_no_more_tasks(au
         assert sorted(answer["id"] for answer in answers) == list(range(said))
         codes = {answer.get("code") for answer in answers}
         assert codes == {None, "too_many"}
+        await socket.rest()
+        for _ in range(30):
+            answers = await say(socket, {"op": "subscribe", "symbol": "BTCUSDT", "replay": 0})
+            assert [answer["op"] for answer in answers] == ["subscribed", "state"]
 
 
 async def test_a_storm_of_series_that_must_be_started_makes_as_many_tasks_as_subscriptions(
