@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import ssl
 import subprocess
 import sys
 from contextlib import AsyncExitStack
@@ -125,6 +126,36 @@ async def test_access_over_real_sockets() -> None:
             assert json.loads(await socket.get_message())["symbol"] == "BTCUSDT"
 
 
+class Full:
+    """No place for anybody."""
+
+    def __init__(self) -> None:
+        self.asked: list[str | None] = []
+
+    def enter(self, host: str | None) -> bytes:
+        self.asked.append(host)
+        return b"no"
+
+    def leave(self, host: str | None) -> None:
+        raise AssertionError(f"{host} has not entered")
+
+
+async def test_over_tls_there_is_no_handshake_for_a_refusal() -> None:
+    ours, theirs = trio.socket.socketpair()
+    stream = trio.SSLStream(trio.SocketStream(ours), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), server_side=True)
+    full = Full()
+
+    async def never() -> None:
+        raise AssertionError("served without a place")
+
+    with trio.fail_after(5):
+        await admission.Admission(full).serve(stream, never)
+    await trio.aclose_forcefully(stream)
+    assert await theirs.recv(1) == b""
+    theirs.close()
+    assert full.asked == [None], "over a UNIX socket there is no address"
+
+
 def test_the_soft_limit_of_files_is_raised_to_the_hard_one() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 400 if hard == resource.RLIM_INFINITY else min(400, hard)
@@ -137,6 +168,11 @@ def test_the_soft_limit_of_files_is_raised_to_the_hard_one() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(wanted)] * 3
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
+
+
+def test_without_a_limit_of_files_there_is_room_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert raise_file_limit() > 1_000_000
 
 
 def test_a_system_that_refuses_leaves_the_limit_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
