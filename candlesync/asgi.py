@@ -17,6 +17,7 @@ from candlesync.edge.collector import relax
 from candlesync.edge.server import WORKERS, install
 from candlesync.edge.workers import replace_dead
 from candlesync.options import settings_from_environment
+from candlesync.server import prepare_edge
 from candlesync.service import Service
 
 _log = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ class Application:
         if settings.store is None and scope["state"].get(WORKERS, 1) > 1:
             _log.warning("several workers with the memory store: each has its own feed and its own life of a series")
         self._service = Service(settings)
-        install(send_timeout=settings.send_timeout, grace=settings.grace, on_termination=self._stop)
+        prepare_edge(self._service, self._stop)
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._service.run)

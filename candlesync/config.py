@@ -15,6 +15,7 @@ from candlesync.inspection import InspectionSettings
 from candlesync.leases import LeaseSettings
 from candlesync.store.redis import RedisSettings
 from candlesync.supervisor import SupervisorSettings
+from candlesync.web.access import AccessSettings
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -36,8 +37,13 @@ class Settings(msgspec.Struct, frozen=True):
     node_name: str = ""
     """How this process is called where people see it; empty: its host and its number."""
     leases: LeaseSettings = LeaseSettings()
+    access: AccessSettings = AccessSettings()
+    max_connections: int = 10_000
+    """Of all clients; each takes some 50 KiB, and a file."""
     max_subscriptions: int = 500
     """Series that one socket may subscribe to."""
+    message_rate: float = 50.0
+    """Messages a second that a client may send on one socket; 0 is no limit."""
     grace: float = 10.0
     """From SIGTERM to the end, whatever clients do."""
     send_timeout: float = 30.0

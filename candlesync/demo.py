@@ -18,6 +18,7 @@ from candlesync.service import Service
 from candlesync.simulator.exchange import Exchange
 from candlesync.simulator.serving import serve as serve_exchange
 from candlesync.simulator.settings import SimulatorSettings
+from candlesync.web.access import Token
 
 
 class _Shown(msgspec.Struct):
@@ -51,8 +52,9 @@ async def run_demo(
         service = Service(make_settings(f"http://{host}", f"ws://{host}"))
         async with trio.open_nursery() as serving:
             addresses = await serving.start(partial(_serve, serving.cancel_scope, service, binds))
-            _tell(say, addresses, service.settings, simulated, host)
-            serving.start_soon(_show_candles, say, addresses[0], service.settings.symbols[0])
+            settings = service.settings
+            _tell(say, addresses, settings, simulated, host)
+            serving.start_soon(_show_candles, say, addresses[0], settings.symbols[0], settings.access.tokens)
         nursery.cancel_scope.cancel()
 
 
@@ -67,11 +69,12 @@ async def _serve(
     scope.cancel()
 
 
-async def _show_candles(say: Callable[[str], None], address: str, symbol: str) -> None:
+async def _show_candles(say: Callable[[str], None], address: str, symbol: str, tokens: Sequence[Token]) -> None:
     """Show each candle that closes, as any client would see it: over the WebSocket."""
     url = f"{address.replace('http', 'ws', 1)}/ws/candles/{symbol}?replay=0"
+    headers = [(b"Authorization", f"Bearer {token.text}".encode()) for token in tokens[:1]]
     with suppress(trio_websocket.ConnectionClosed, trio_websocket.HandshakeError):
-        async with trio_websocket.open_websocket_url(url) as socket:
+        async with trio_websocket.open_websocket_url(url, extra_headers=headers) as socket:
             while True:
                 candle = msgspec.json.decode(await socket.get_message(), type=_Shown)
                 if candle.closed:

@@ -55,6 +55,11 @@ class UnreadableFrame(CandlesyncError):
 class TooMany(CandlesyncError):
     """A limit of this server was reached; the message says which."""
 
+    def __init__(self, message: str, *, retry_after: float = 60.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds after which asking again makes sense."""
+
 
 class Leased(CandlesyncError):
     """Another node owns the symbol, and its lease has not ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from math import isfinite
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ import click
 from candlesync.binance.rest import RestSettings
 from candlesync.binance.stream import StreamSettings
 from candlesync.config import Settings
+from candlesync.core.address import Networks
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.sync import Rules
 from candlesync.inspection import InspectionSettings
@@ -19,6 +21,7 @@ from candlesync.store.address import Address
 from candlesync.store.codec import Keys
 from candlesync.store.redis import RedisSettings
 from candlesync.supervisor import SupervisorSettings
+from candlesync.web.access import AccessSettings, Token, read_origin
 from candlesync.web.parameters import read_series
 from candlesync.web.refusal import Refusal
 
@@ -75,16 +78,21 @@ def _url(*schemes: str) -> Callable[[click.Context, click.Parameter, str], str]:
     return check
 
 
-class _Seconds(click.FloatRange):
-    """A finite number of seconds: NaN is in every range, and without an end there would be none."""
+class _Number(click.FloatRange):
+    """A finite number: NaN is in every range, and without an end there would be none."""
 
-    name = "seconds"
+    unit = ""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
         if not isfinite(number):
-            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+            self.fail(f"{value!r} is not a number{self.unit}.", param, ctx)
         return number
+
+
+class _Seconds(_Number):
+    name = "seconds"
+    unit = " of seconds"
 
 
 def _store(_context: click.Context, _parameter: click.Parameter, value: str) -> Address | None:
@@ -105,6 +113,37 @@ def _prefix(_context: click.Context, _parameter: click.Parameter, value: str) ->
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     return value
+
+
+def _origins(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    words = _words(values)
+    try:
+        return () if "*" in words else tuple(dict.fromkeys(read_origin(word) for word in words))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; origins look like https://chart.example") from None
+
+
+def _tokens(_context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Token, ...]:
+    # Neither here nor in what is raised is a token said: it would end in a log.
+    texts = [text for value in values for text in value.split(",")]
+    # Click takes an empty variable for none, and a secret that was lost on its way must not open the server.
+    if not all(texts) or (not texts and not os.environ.get(str(parameter.envvar), "unset").strip()):
+        raise click.BadParameter("a token is empty")
+    try:
+        return tuple(Token(text) for text in dict.fromkeys(texts))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _proxies(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    words = _words(values)
+    for word in words:
+        try:
+            Networks([word])
+        except ValueError as error:
+            message = f"{error}; proxies look like 10.0.0.1, 10.0.0.0/8, 2001:db8::/32 or unix"
+            raise click.BadParameter(message) from None
+    return tuple(words)
 
 
 _STORES = "redis://HOST:PORT/DATABASE, rediss:// (TLS), unix:///PATH, or redis+cluster://HOST:PORT,HOST:PORT"
@@ -208,6 +247,58 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="A stream that shows nothing for so long is compared with REST, to see whether it is dead.",
     ),
     _option(
+        "--max-connections",
+        default=_DEFAULTS.max_connections,
+        type=click.IntRange(1),
+        help="Connections of all clients; beyond it they get 503. At most what the limit of open files leaves.",
+    ),
+    _option(
+        "--max-connections-per-address",
+        default=_DEFAULTS.access.connections,
+        type=click.IntRange(0),
+        help="Connections, WebSockets or requests under way of one address; beyond it 429. 0: no limit.",
+    ),
+    _option(
+        "--request-rate",
+        default=_DEFAULTS.access.request_rate,
+        type=_Number(0),
+        help="Requests a second of one address, ten seconds' worth at once; beyond it 429. 0: no limit.",
+    ),
+    _option(
+        "--max-subscriptions",
+        default=_DEFAULTS.max_subscriptions,
+        type=click.IntRange(1, 100_000),
+        help="Series that one WebSocket may subscribe to.",
+    ),
+    _option(
+        "--message-rate",
+        default=_DEFAULTS.message_rate,
+        type=_Number(0),
+        help="Messages a second from the client of one WebSocket, twenty seconds' worth at once. 0: no limit.",
+    ),
+    _option(
+        "--allow-origin",
+        multiple=True,
+        callback=_origins,
+        metavar="ORIGIN",
+        help="Pages that may ask, such as https://chart.example; give it again for more. All when not given.",
+    ),
+    _option(
+        "--token",
+        multiple=True,
+        callback=_tokens,
+        metavar="TOKEN",
+        help="Clients have to show it, as Authorization: Bearer TOKEN or ?token=TOKEN; give it again for more. "
+        "Others on this machine see a command line: better use the variable.",
+    ),
+    _option(
+        "--trusted-proxy",
+        multiple=True,
+        callback=_proxies,
+        metavar="ADDRESS|NETWORK|unix",
+        help="A proxy whose X-Forwarded-For says who the client is; give it again for more.",
+    ),
+    _option(
         "--grace",
         default=_DEFAULTS.grace,
         type=_Seconds(1.0),
@@ -261,6 +352,16 @@ def settings_from(values: dict[str, Any]) -> Settings:
         supervisor=SupervisorSettings(max_symbols=values["max_symbols"], idle=values["idle"]),
         store=store_settings_from(values, lease=values["lease"]),
         node_name=values["node_name"],
+        access=AccessSettings(
+            connections=values["max_connections_per_address"],
+            request_rate=values["request_rate"],
+            trusted_proxies=values["trusted_proxy"],
+            origins=values["allow_origin"],
+            tokens=values["token"],
+        ),
+        max_connections=values["max_connections"],
+        max_subscriptions=values["max_subscriptions"],
+        message_rate=values["message_rate"],
         grace=values["grace"],
     )
 

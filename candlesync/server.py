@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 
+from candlesync.edge.admission import raise_file_limit
 from candlesync.edge.collector import relax
 from candlesync.edge.server import install
 from candlesync.service import Service
@@ -36,6 +37,28 @@ def hypercorn_config(binds: Sequence[str], grace: float) -> Config:
     return config
 
 
+def prepare_edge(service: Service, on_termination: Callable[[], None]) -> None:
+    """Make Hypercorn serve as ``service``'s settings say, with as many connections as the process may have files."""
+    settings = service.settings
+    # Files of our own: a Binance connection for each symbol, REST, the store, and some more. Of few files, half.
+    files = raise_file_limit()
+    room = max(files - settings.supervisor.max_symbols - 100, files // 2)
+    if room < settings.max_connections:
+        _log.warning(
+            "fewer connections than allowed: raise the limit of open files (ulimit -n, LimitNOFILE=)",
+            files=files,
+            connections=room,
+            max_connections=settings.max_connections,
+        )
+        service.connections.allow_only(room)
+    install(
+        send_timeout=settings.send_timeout,
+        grace=settings.grace,
+        on_termination=on_termination,
+        places=service.connections,
+    )
+
+
 async def serve(
     service: Service,
     binds: Sequence[str],
@@ -48,7 +71,7 @@ async def serve(
     """
     relax()
     grace = service.settings.grace
-    install(send_timeout=service.settings.send_timeout, grace=grace, on_termination=service.stop)
+    prepare_edge(service, service.stop)
     config = hypercorn_config(binds, grace)
     signalled = trio.Event()
     async with trio.open_nursery() as nursery:

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 
 import httpx
 import trio
@@ -35,7 +36,9 @@ from candlesync.store.memory import MemoryStore
 from candlesync.store.redis import RedisStore
 from candlesync.supervisor import Supervisor
 from candlesync.symbol import Means, SymbolTask
+from candlesync.web.access import Access
 from candlesync.web.app import create_app
+from candlesync.web.connections import Connections
 from candlesync.web.live import Sockets
 from candlesync.web.metrics import Metrics
 from candlesync.web.stopping import Stopping
@@ -94,12 +97,31 @@ class Service:
             ownership=ownership,
             announcements=announcements,
         )
-        sockets = Sockets(self.supervisor, self.stopping, settings.max_subscriptions)
+        sockets = Sockets(self.supervisor, self.stopping, settings.max_subscriptions, settings.message_rate)
+        access = Access(settings.access)
+        self.connections = Connections(
+            settings.max_connections, settings.access.connections or inf, settings.access.callers
+        )
+        """For who listens: what to let in."""
         metrics = Metrics(
-            self.hub, self.supervisor, self._rest, self._feeds, sockets, nodes=self.nodes, redis=self._redis
+            self.hub,
+            self.supervisor,
+            self._rest,
+            self._feeds,
+            sockets,
+            access=access,
+            connections=self.connections,
+            nodes=self.nodes,
+            redis=self._redis,
         )
         self.app: QuartTrio = create_app(
-            self.supervisor, symbols, sockets, metrics.registry(), self.stopping, nodes=self.nodes
+            self.supervisor,
+            symbols,
+            sockets,
+            metrics.registry(),
+            self.stopping,
+            access=access,
+            nodes=self.nodes,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

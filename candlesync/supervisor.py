@@ -7,12 +7,15 @@ that: what the series' replica holds is served meanwhile, and said to be ``stale
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from math import ceil
 
 import msgspec
 import structlog
 import trio
 
 from candlesync.binance.symbols import Symbols
+from candlesync.core.allowance import Allowance, Allowances
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.sync import State
@@ -23,11 +26,26 @@ from candlesync.symbol import SymbolTask
 _log = structlog.get_logger(__name__)
 
 
+asked_by: ContextVar[str] = ContextVar("asked_by", default="")
+"""Whose request is being answered, as the limits count addresses; empty for who is not limited."""
+
+
 class SupervisorSettings(msgspec.Struct, frozen=True):
     """Times in seconds."""
 
     max_symbols: int = 200
     """Symbols followed at once, pinned ones included: each holds a Binance connection, and costs weight to start."""
+    start_rate: float = 5.0
+    """Series a second that clients may make start in all. Each costs some weight (4): with the burst a third of what
+    Binance allows in the first minute, and a fifth from then on. What is pinned always has the rest."""
+    start_burst: float = 200.0
+    start_rate_of_one: float = 1.0
+    """The same for one address."""
+    start_burst_of_one: float = 60.0
+    symbol_rate: float = 1 / 3
+    """Symbols a second that clients may make start in all, each with a connection of its own: of the 300 attempts that
+    Binance allows in 5 minutes a third is always left for those that have to connect again."""
+    symbol_burst: float = 100.0
     start_timeout: float = 10.0
     """How long a request waits for the first candles of a series that it started."""
     idle: float = 600.0
@@ -55,6 +73,40 @@ class _Followed:
         """Why Binance says that there is no such symbol; empty when it does not."""
 
 
+class _Starts:
+    """How fast clients may make series start: a request of theirs must not take what the others live on."""
+
+    def __init__(self, settings: SupervisorSettings) -> None:
+        self._in_all = Allowance(settings.start_rate, settings.start_burst)
+        self._of_one = Allowances(settings.start_rate_of_one, settings.start_burst_of_one)
+        self._symbols = Allowance(settings.symbol_rate, settings.symbol_burst)
+        self.refused = 0
+
+    def check(self, *, is_new_symbol: bool) -> None:
+        """Raise `TooMany` when it is too early for one more."""
+        key, now = asked_by.get(), trio.current_time()
+        wait = self._of_one.wait(key, now) if key else 0.0
+        if wait:
+            self._refuse("this address has made many new series start", wait)
+        wait = max(self._in_all.wait(now), self._symbols.wait(now) if is_new_symbol else 0.0)
+        if wait:
+            self._refuse("many new series have just been started", wait)
+
+    def take(self, *, is_new_symbol: bool) -> None:
+        """One more has been started, for which `check` had no objection."""
+        key, now = asked_by.get(), trio.current_time()
+        self._in_all.take(now)
+        if key:
+            self._of_one.take(key, now)
+        if is_new_symbol:
+            self._symbols.take(now)
+
+    def _refuse(self, message: str, wait: float) -> None:
+        self.refused += 1
+        again = f"try again in {ceil(wait)} s; series that are followed are served"
+        raise TooMany(f"{message}: {again}", retry_after=wait)
+
+
 class Supervisor:
     """Follows symbols."""
 
@@ -80,6 +132,7 @@ class Supervisor:
         """Of the symbols that are let go, but whose tasks have not ended yet."""
         self.restarts = 0
         """How often a symbol's task has died."""
+        self._starts = _Starts(settings)
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -93,7 +146,8 @@ class Supervisor:
     async def ensure(self, series: Series) -> Topic:
         """The topic of a series with its first candles in it, followed from now on if it was not.
 
-        Raises `UnknownSymbol`, `TooMany`, or `UpstreamUnavailable` when there are no candles within the start timeout.
+        Raises `UnknownSymbol`, `TooMany` (also when clients make new series start too fast), or `UpstreamUnavailable`
+        when there are no candles within the start timeout.
         """
         topic = self.at_once(series)
         if topic is not None:
@@ -102,7 +156,7 @@ class Supervisor:
         if topic is None:
             if series.symbol not in self._followed:
                 await self._symbols.require(series.symbol)
-            topic = self._start(series)
+            topic = self._hub.get(series) or self._start_asked(series)
         topic.touch()
         if not topic.is_begun and not self._why_unknown(series.symbol):
             with trio.move_on_after(self._settings.start_timeout):
@@ -161,6 +215,19 @@ class Supervisor:
                 if seconds >= self._settings.ready_after:
                     reasons[str(series)] = f"{topic.state.value}, not live for {seconds:.0f} s"
         return reasons
+
+    @property
+    def refused_starts(self) -> int:
+        """How many series clients asked for too early."""
+        return self._starts.refused
+
+    def _start_asked(self, series: Series) -> Topic:
+        """Follow a series that a client asks for, if it is not too early for one more."""
+        is_new_symbol = series.symbol not in self._followed
+        self._starts.check(is_new_symbol=is_new_symbol)
+        topic = self._start(series)
+        self._starts.take(is_new_symbol=is_new_symbol)
+        return topic
 
     def _why_unknown(self, symbol: str) -> str:
         followed = self._followed.get(symbol)

@@ -17,6 +17,7 @@ from candlesync.core.interval import Interval
 from candlesync.options import settings_from, settings_from_environment, with_bind, with_settings
 from candlesync.store.address import Address
 from candlesync.store.redis import RedisSettings
+from candlesync.web.access import Token
 
 
 class Command:
@@ -66,6 +67,14 @@ OPTIONS: list[tuple[str, str, Callable[[Settings], object], object]] = [
     ("silence", "3", attrgetter("inspection.silence"), 3.0),
     ("grace", "20", attrgetter("grace"), 20.0),
     ("node-name", "blue", attrgetter("node_name"), "blue"),
+    ("max-connections", "50", attrgetter("max_connections"), 50),
+    ("max-connections-per-address", "0", attrgetter("access.connections"), 0),
+    ("request-rate", "2.5", attrgetter("access.request_rate"), 2.5),
+    ("max-subscriptions", "7", attrgetter("max_subscriptions"), 7),
+    ("message-rate", "0", attrgetter("message_rate"), 0.0),
+    ("allow-origin", "https://chart.example", attrgetter("access.origins"), ("https://chart.example",)),
+    ("token", "c2VjcmV0", attrgetter("access.tokens"), (Token("c2VjcmV0"),)),
+    ("trusted-proxy", "10.0.0.0/8", attrgetter("access.trusted_proxies"), ("10.0.0.0/8",)),
 ]
 
 
@@ -192,6 +201,20 @@ BAD = {
     "--bind without a host": (["--bind", ":8000"], "HOST:PORT"),
     "--bind with a bad port": (["--bind", "127.0.0.1:65536"], "HOST:PORT"),
     "--bind with another port": (["--bind", "127.0.0.1:٨"], "HOST:PORT"),
+    "--max-connections": (["--max-connections", "0"], "1"),
+    "--max-connections-per-address": (["--max-connections-per-address", "-1"], "0"),
+    "--request-rate": (["--request-rate", "-1"], "0"),
+    "--request-rate that is no number": (["--request-rate", "nan"], "not a number"),
+    "--max-subscriptions": (["--max-subscriptions", "0"], "1"),
+    "--message-rate": (["--message-rate", "inf"], "not a number"),
+    "--allow-origin": (["--allow-origin", "chart.example"], "https://chart.example"),
+    "--allow-origin with a path": (["--allow-origin", "https://chart.example/"], "with nothing after them"),
+    "--allow-origin with a bad port": (["--allow-origin", "https://chart.example:port"], "origins look like"),
+    "--token that is not ASCII": (["--token", "geheimnisvoll-ä"], "ASCII letters"),
+    "--token with a sign": (["--token", "geheim;nisvoll"], "ASCII letters"),
+    "--token that is empty": (["--token", ","], "a token is empty"),
+    "--trusted-proxy": (["--trusted-proxy", "nginx"], "10.0.0.0/8"),
+    "--trusted-proxy that is no network": (["--trusted-proxy", "10.0.0.1/8"], "host bits"),
     "--unknown": (["--unknown"], "No such option"),
 }
 
@@ -216,6 +239,59 @@ def test_a_bad_value_in_the_environment_gets_the_same_and_the_variable_is_named(
     assert result.exit_code == 2
     assert variable in result.output
     assert says in result.output
+
+
+def test_several_origins_tokens_and_proxies() -> None:
+    given = read(
+        [
+            *("--allow-origin", "HTTPS://Chart.example:443", "--allow-origin", "http://localhost:3000"),
+            *("--token", "one", "--token", "two"),
+            *("--trusted-proxy", "unix", "--trusted-proxy", "2001:db8::/32"),
+        ]
+    )
+    assert given.access.origins == ("https://chart.example", "http://localhost:3000")
+    assert given.access.tokens == (Token("one"), Token("two"))
+    assert given.access.trusted_proxies == ("unix", "2001:db8::/32")
+    variables = {
+        "CANDLESYNC_ALLOW_ORIGIN": "https://chart.example,http://localhost:3000",
+        "CANDLESYNC_TOKEN": "one,two",
+        "CANDLESYNC_TRUSTED_PROXY": "unix 2001:db8::/32",
+    }
+    assert read(environment=variables) == given
+    assert read(["--allow-origin", "*"]) == Settings()
+
+
+SECRETS: list[tuple[list[str], dict[str, str]]] = [
+    (["--token", "open sesame"], {}),
+    (["--token", "sesame;"], {}),
+    (["--token", "sesameä"], {}),
+    (["--token", "good-sesame", "--token", ""], {}),
+    ([], {"CANDLESYNC_TOKEN": "sesame;"}),
+    ([], {"CANDLESYNC_TOKEN": ""}),
+    ([], {"CANDLESYNC_TOKEN": "  "}),
+    ([], {"CANDLESYNC_TOKEN": ","}),
+]
+
+
+@pytest.mark.parametrize(("arguments", "environment"), SECRETS)
+def test_a_token_that_cannot_be_one_is_an_error_that_does_not_say_it(
+    arguments: list[str], environment: dict[str, str]
+) -> None:
+    result = CliRunner().invoke(main, ["serve", *arguments], env=environment)
+    assert result.exit_code == 2
+    assert "a token is" in result.output
+    assert "sesame" not in result.output
+
+
+def test_a_token_is_never_shown() -> None:
+    settings = read(["--token", "sesame"])
+    token = settings.access.tokens[0]
+    assert token.text == "sesame"
+    for text in (repr(settings), str(settings), f"{token}", repr(token), str(token.__rich_repr__())):
+        assert "sesame" not in text
+    with pytest.raises(ValueError, match="a token is made of") as caught:
+        Token("open sesame")
+    assert "sesame" not in str(caught.value)
 
 
 def test_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:

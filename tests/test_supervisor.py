@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
 import httpx
@@ -17,12 +17,12 @@ from candlesync.binance.rest import Rest, RestSettings
 from candlesync.binance.symbols import Symbols
 from candlesync.binance.weight import WeightBudget, WeightSettings
 from candlesync.core.candle import Series
-from candlesync.core.interval import Interval
+from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.replica import Commit
 from candlesync.core.sync import State
 from candlesync.errors import LocationRefused, TooMany, UnknownSymbol, UpstreamUnavailable
 from candlesync.hub import Hub, Outbox, Topic
-from candlesync.supervisor import Supervisor, SupervisorSettings
+from candlesync.supervisor import Supervisor, SupervisorSettings, asked_by
 from candlesync.symbol import SymbolTask
 from tests.builders import BTC, candle, minute, unheard
 
@@ -92,6 +92,7 @@ class World:
         self.hub = Hub(1000)
         self.listed = list(listed)
         self.status = 200
+        self.requests = 0
         self.start_after = 0.5
         self.end_after = 0.0
         """How long a task takes to end: its connection has a close handshake."""
@@ -113,6 +114,7 @@ class World:
         )
 
     async def _binance(self, _request: httpx.Request) -> httpx.Response:
+        self.requests += 1
         await trio.lowlevel.checkpoint()
         return httpx.Response(self.status, json={"symbols": [{"symbol": symbol} for symbol in self.listed]})
 
@@ -363,6 +365,156 @@ async def test_what_is_let_go_makes_room(autojump_clock: MockClock) -> None:
         await supervisor.ensure(BTC)
         await trio.sleep(100)
         await supervisor.ensure(ETH)
+
+
+# --- how fast clients may make series start
+
+MANY = [f"S{number:03}USDT" for number in range(400)]
+
+
+async def start(supervisor: Supervisor, address: str, *wanted: Series) -> list[TooMany]:
+    """Ask for series on behalf of an address; the refusals."""
+    token = asked_by.set(address)
+    refusals = []
+    try:
+        for series in wanted:
+            try:
+                await supervisor.ensure(series)
+            except TooMany as refusal:
+                refusals.append(refusal)
+    finally:
+        asked_by.reset(token)
+    return refusals
+
+
+def of_symbols(names: Iterable[str]) -> list[Series]:
+    return [Series(name, Interval.M1) for name in names]
+
+
+async def test_a_page_that_opens_some_new_series_does_not_notice(autojump_clock: MockClock) -> None:
+    world = World(listed=MANY)
+    async with world.runs() as supervisor:
+        for address in ("a", "b", "c"):
+            wanted = [Series(name, interval) for name in MANY[:3] for interval in INTERVALS]
+            assert await start(supervisor, address, *wanted) == []
+
+
+async def test_one_address_cannot_make_any_number_of_series_start(autojump_clock: MockClock) -> None:
+    world = World(listed=MANY, start_rate_of_one=0.5, start_burst_of_one=10)
+    world.start_after = 0
+    async with world.runs() as supervisor:
+        wanted = of_symbols(MANY[:12])
+        refusals = await start(supervisor, "a", *wanted)
+        assert [str(refusal).startswith("this address") for refusal in refusals] == [True, True]
+        assert 0 < refusals[0].retry_after <= 2
+        assert supervisor.symbol_count == 10
+        assert await start(supervisor, "a", *wanted[:10]) == [], "what is followed is served"
+        assert await start(supervisor, "b", *of_symbols(MANY[20:30])) == []
+        assert await start(supervisor, "", *of_symbols(MANY[30:45])) == [], "this machine's own"
+        await trio.sleep(2)
+        assert len(await start(supervisor, "a", *wanted)) == 1
+        assert supervisor.refused_starts == 3
+
+
+async def test_many_addresses_together_cannot_either(autojump_clock: MockClock) -> None:
+    world = World(listed=MANY, start_rate=2.0, start_burst=20, max_symbols=1000, symbol_rate=100)
+    world.start_after = 0
+    async with world.runs() as supervisor:
+        wanted = [Series(name, interval) for name in MANY[:10] for interval in INTERVALS]
+        refused = [
+            refusal for number, series in enumerate(wanted) for refusal in await start(supervisor, f"{number}", series)
+        ]
+        assert len(refused) == 160 - 20
+        assert 0 < refused[0].retry_after <= 0.5
+        before = sum(map(len, supervisor.wants.values()))
+        for second in range(100):
+            await trio.sleep(1)
+            for series in wanted:
+                await start(supervisor, f"{second} {series}", series)
+        assert before == 20
+        assert sum(map(len, supervisor.wants.values())) == 160
+        assert supervisor.refused_starts > 140
+
+
+async def test_connections_to_Binance_are_left_for_those_that_must_connect_again(  # noqa: N802 - a name
+    autojump_clock: MockClock,
+) -> None:
+    # The worst that clients can do: as many new symbols as they get, while those that went make room at once.
+    world = World(listed=MANY, start_rate=1000, start_burst=1000, start_timeout=1, idle=1, max_symbols=1000)
+    world.start_after = 0
+    async with world.runs() as supervisor, trio.open_nursery() as nursery:
+
+        async def churn() -> None:
+            for name in cycle(MANY):
+                if await start(supervisor, "", Series(name, Interval.M1)):
+                    await trio.sleep(1)
+
+        nursery.start_soon(churn)
+        await trio.sleep(600)
+        nursery.cancel_scope.cancel()
+    moments = [time for time, what, _ in world.log if what == "start"]
+    assert len(moments) == pytest.approx(100 + 200, abs=5)
+    for index, moment in enumerate(moments):
+        assert sum(moment <= other < moment + 300 for other in moments[index:]) <= 205, "of 300 in 5 minutes"
+
+
+async def test_another_interval_needs_no_connection(autojump_clock: MockClock) -> None:
+    world = World(listed=MANY, symbol_rate=0.01, symbol_burst=1)
+    async with world.runs() as supervisor:
+        first, second = MANY[:2]
+        refusals = await start(supervisor, "a", *(Series(first, interval) for interval in INTERVALS))
+        assert refusals == []
+        (refusal,) = await start(supervisor, "a", Series(second, Interval.M1))
+        assert 90 < refusal.retry_after <= 100
+
+
+async def test_what_is_refused_for_another_reason_takes_nothing(autojump_clock: MockClock) -> None:
+    world = World(listed=MANY, max_symbols=1, start_burst_of_one=5, start_rate_of_one=0.001)
+    async with world.runs() as supervisor:
+        refusals = await start(supervisor, "a", *of_symbols(MANY[:50]))
+        assert {str(refusal) for refusal in refusals} == {"this server follows at most 1 symbols at once"}
+        with pytest.raises(UnknownSymbol):
+            await start(supervisor, "a", Series("NOSUCH", Interval.M1))
+        more = [Series(MANY[0], interval) for interval in INTERVALS[:6]]
+        assert len(await start(supervisor, "a", *more)) == 1
+
+
+async def test_a_storm_of_unknown_symbols_costs_Binance_one_request_a_minute(  # noqa: N802 - a name
+    autojump_clock: MockClock,
+) -> None:
+    world = World(BTC)
+    asked = 0
+
+    async def ask(supervisor: Supervisor, number: int) -> None:
+        nonlocal asked
+        with pytest.raises(UnknownSymbol):
+            await supervisor.ensure(Series(f"X{number}", Interval.M1))
+        asked += 1
+
+    async with world.runs() as supervisor:
+        for second in range(300):
+            async with trio.open_nursery() as nursery:
+                for number in range(20):
+                    nursery.start_soon(ask, supervisor, 20 * second + number)
+            await trio.sleep(1)
+    assert asked == 6000
+    assert world.requests <= 6
+    assert supervisor.refused_starts == 0
+
+
+async def test_what_is_asked_for_at_once_is_started_once(autojump_clock: MockClock) -> None:
+    world = World(listed=MANY, start_burst_of_one=1, start_rate_of_one=0.001)
+    async with world.runs() as supervisor, trio.open_nursery() as nursery:
+        refusals: list[TooMany] = []
+
+        async def ask() -> None:
+            refusals.extend(await start(supervisor, "a", Series(MANY[0], Interval.M1)))
+
+        for _ in range(50):
+            nursery.start_soon(ask)
+        await trio.sleep(5)
+        assert refusals == []
+        nursery.cancel_scope.cancel()
 
 
 # --- letting go

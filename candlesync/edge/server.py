@@ -42,6 +42,7 @@ from wsproto.connection import ConnectionState
 from wsproto.events import Ping
 from wsproto.extensions import Extension
 
+from candlesync.edge.admission import Admission, Places
 from candlesync.edge.line import Line
 
 _log = structlog.get_logger(__name__)
@@ -51,6 +52,9 @@ _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 class BoundedServer(TCPServer):
     """One client's connection."""
+
+    admission: ClassVar[Admission | None] = None
+    """Who decides which connections are served; `None`: all are."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -70,7 +74,10 @@ class BoundedServer(TCPServer):
         try:
             with self._scope:
                 _CONNECTION.set(self)
-                await super().run()
+                if self.admission is None:
+                    await super().run()
+                else:
+                    await self.admission.serve(self.stream, super().run)
         except Exception as error:  # noqa: BLE001 - it would end the server
             _log.warning("connection failed", error=_first(error))
         finally:
@@ -243,9 +250,12 @@ class _Noticed(EventWrapper):
         await super().set()
 
 
-def install(*, send_timeout: float, grace: float, on_termination: Callable[[], None]) -> None:
+def install(
+    *, send_timeout: float, grace: float, on_termination: Callable[[], None], places: Places | None = None
+) -> None:
     """Make Hypercorn bound every send, and call ``on_termination`` when it begins to go down.
 
+    ``places`` says how many connections there may be; as many as come, without it.
     ``send_timeout`` and ``grace`` in seconds; sends under way when the grace time begins have half of it.
     """
 
@@ -254,6 +264,7 @@ def install(*, send_timeout: float, grace: float, on_termination: Callable[[], N
         on_termination()
 
     Line.configure(send_timeout)
+    BoundedServer.admission = None if places is None else Admission(places)
     NoticingContext.on_termination = staticmethod(terminate)
     # The seam: Hypercorn finds each of these by its name in its own module, also in each of several workers.
     vars(hypercorn.trio.run)["TCPServer"] = BoundedServer

@@ -14,12 +14,13 @@ from werkzeug.exceptions import HTTPException
 from candlesync.binance.symbols import Symbols
 from candlesync.errors import CandlesyncError
 from candlesync.supervisor import Supervisor
+from candlesync.web.access import Access
 from candlesync.web.health import Nodes, health_routes
 from candlesync.web.history import History
 from candlesync.web.live import Sockets, refuse
 from candlesync.web.page import page_routes
 from candlesync.web.ready import ReadyAnswers
-from candlesync.web.refusal import Refusal, refusal_of
+from candlesync.web.refusal import EXPOSED, Refusal, refusal_of
 from candlesync.web.stopping import Stopping
 
 _log = structlog.get_logger(__name__)
@@ -27,12 +28,8 @@ _log = structlog.get_logger(__name__)
 _KEPT = 10
 """Messages of a client that wait for the handler of its WebSocket; more wait with the client."""
 _HOST = (b"host", b"candlesync")
-_CROSS_ORIGIN = {
-    "Access-Control-Allow-Origin": "*",
-    # Those that a page of another origin may read.
-    "Access-Control-Expose-Headers": "Candlesync-Position, Candlesync-State, ETag, Retry-After",
-}
-"""Headers of every answer."""
+_CROSS_ORIGIN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": EXPOSED}
+"""Headers of every answer; the second names those that a page of another origin may read."""
 
 
 class _Buffer:
@@ -65,11 +62,13 @@ def create_app(
     registry: CollectorRegistry,
     stopping: Stopping,
     *,
+    access: Access,
     nodes: Nodes | None = None,
 ) -> QuartTrio:
     """The application over the parts that serve it.
 
     ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any.
+    ``access`` stands before all that answers.
     """
     app = QuartTrio(__name__, static_folder=None)
     app.websocket_class = _Websocket
@@ -119,6 +118,7 @@ def create_app(
             response.headers["Access-Control-Max-Age"] = "86400"
         return response
 
+    app.asgi_app = access.before(app.asgi_app)  # type: ignore[method-assign] # Quart's documented place for middleware
     return app
 
 

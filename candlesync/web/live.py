@@ -7,6 +7,7 @@ from typing import cast
 
 from quart import Blueprint, Response, websocket
 
+from candlesync.core.allowance import Pace
 from candlesync.errors import CandlesyncError
 from candlesync.hub import Line
 from candlesync.supervisor import Supervisor
@@ -23,13 +24,19 @@ LINE = "candlesync.line"
 class Sockets:
     """The open sockets of this process."""
 
-    def __init__(self, supervisor: Supervisor, stopping: Stopping, max_subscriptions: int) -> None:
+    def __init__(self, supervisor: Supervisor, stopping: Stopping, max_subscriptions: int, message_rate: float) -> None:
+        """``message_rate`` is how many messages a second a client may send; 0 is no limit."""
         self._supervisor = supervisor
         self._stopping = stopping
         self._max_subscriptions = max_subscriptions
+        self._message_rate = message_rate
+        # At once: all subscriptions, given up and made again, or some seconds' worth.
+        self._message_burst = max(2.0 * max_subscriptions, 20.0 * message_rate)
         self.open: set[Session] = set()
         self.messages_sent = 0
         """By sockets that are closed."""
+        self.messages_refused = 0
+        """The same."""
         stopping.on_set(self._say_goodbye)
 
     def routes(self) -> Blueprint:
@@ -72,6 +79,7 @@ class Sockets:
             await websocket.accept()
             await websocket.close(refusal.close_code, refusal.code)
             return None
+        session.pace = Pace(self._message_rate, self._message_burst)
         self.open.add(session)
         if self._stopping.is_set():  # since it was asked above
             session.close(GOING_DOWN)
@@ -82,6 +90,7 @@ class Sockets:
         finally:
             self.open.discard(session)
             self.messages_sent += session.sent
+            self.messages_refused += session.refused
         return None
 
     def _say_goodbye(self) -> None:

@@ -15,6 +15,8 @@ from candlesync.hub import Hub
 from candlesync.leases import SharedOwnership
 from candlesync.store.redis import RedisStore
 from candlesync.supervisor import Supervisor
+from candlesync.web.access import Access
+from candlesync.web.connections import Connections
 from candlesync.web.live import Sockets
 
 
@@ -29,6 +31,8 @@ class Metrics(Collector):
         feeds: FeedPool,
         sockets: Sockets,
         *,
+        access: Access,
+        connections: Connections,
         nodes: SharedOwnership | None = None,
         redis: RedisStore | None = None,
     ) -> None:
@@ -37,6 +41,8 @@ class Metrics(Collector):
         self._rest = rest
         self._feeds = feeds
         self._sockets = sockets
+        self._access = access
+        self._connections = connections
         self._nodes = nodes
         self._redis = redis
 
@@ -132,6 +138,16 @@ class Metrics(Collector):
         yield GaugeMetricFamily("candlesync_subscribers", "Subscriptions on them", value=subscribers)
         sent = self._sockets.messages_sent + sum(session.sent for session in sessions)
         yield CounterMetricFamily("candlesync_messages_sent", "WebSocket messages sent", value=sent)
+        yield GaugeMetricFamily("candlesync_connections", "Connections open", value=self._connections.open)
+        yield GaugeMetricFamily("candlesync_connections_limit", "Connections allowed", value=self._connections.most)
+        refused = CounterMetricFamily("candlesync_refused", "What clients were refused, by reason", labels=["reason"])
+        by_reason = self._access.refused + self._connections.refused
+        for reason in ("connections", "connections_per_address", "request_rate", "origin", "token"):
+            refused.add_metric([reason], by_reason[reason])
+        late = self._sockets.messages_refused + sum(session.refused for session in sessions)
+        refused.add_metric(["message_rate"], late)
+        refused.add_metric(["new_series"], self._supervisor.refused_starts)
+        yield refused
 
     def _leases(self, nodes: SharedOwnership) -> Iterator[Metric]:
         yield GaugeMetricFamily("candlesync_nodes", "Nodes that share the store", value=len(nodes.members))

@@ -23,6 +23,7 @@ def page_routes() -> Blueprint:
         response = Response(files[name], mimetype=_TYPES[name])
         response.headers["Content-Security-Policy"] = _POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"  # the page's address may have a token in it
         response.headers["Cache-Control"] = "no-cache"
         return response
 

@@ -13,12 +13,17 @@ from candlesync.errors import CandlesyncError, TooMany, UnknownSymbol, UpstreamU
 
 _encode = msgspec.json.Encoder().encode
 
+EXPOSED = "Candlesync-Position, Candlesync-State, ETag, Retry-After"
+"""Headers that a page of another origin may read."""
+
 STATUSES = {
     "bad_interval": 400,
     "bad_limit": 400,
     "bad_parameter": 400,
     "bad_message": 400,
     "bad_request": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
     "not_subscribed": 404,
     "unknown_symbol": 404,
     "not_found": 404,
@@ -28,6 +33,7 @@ STATUSES = {
     "internal_error": 500,
     "upstream_unavailable": 503,
     "going_down": 503,
+    "server_full": 503,
 }
 """Every error code with its HTTP status."""
 
@@ -55,8 +61,8 @@ class Refusal(CandlesyncError):
 
     @property
     def is_before_upgrade(self) -> bool:
-        """Whether a WebSocket is refused with it before the upgrade: limits and 503 (design, section 3)."""
-        return self.status in {429, 503}
+        """Whether a WebSocket is refused with it before the upgrade: limits, access and 503 (design, section 3)."""
+        return self.status in {401, 403, 429, 503}
 
 
 def refusal_of(error: CandlesyncError) -> Refusal:
@@ -67,7 +73,7 @@ def refusal_of(error: CandlesyncError) -> Refusal:
         case UnknownSymbol():
             return Refusal("unknown_symbol", str(error))
         case TooMany():
-            return Refusal("too_many", str(error), retry_after=60)
+            return Refusal("too_many", str(error), retry_after=error.retry_after)
         case UpstreamUnavailable():
             return Refusal("upstream_unavailable", str(error), retry_after=min(error.retry_after, 3600.0) or 5.0)
         case _:

@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from candlesync.core import wire
+from candlesync.core.allowance import Pace, Verdict
 from candlesync.core.candle import Series
 from candlesync.core.sync import State
 from candlesync.errors import CandlesyncError
@@ -28,6 +29,8 @@ _encode = msgspec.json.Encoder().encode
 
 _LARGEST = 2**53
 """Beyond this, JavaScript's numbers are no whole numbers any more; Python's may have millions of digits."""
+
+_TOO_FAST = Refusal("too_many", "messages come too fast: this one was not acted on")
 
 Receive = Callable[[], Awaitable[str | bytes | None]]
 Send = Callable[[str], Awaitable[None]]
@@ -45,6 +48,8 @@ GOING_DOWN = Closing(1012, "going_down")
 BINARY = Closing(1003, "binary_message")
 TOO_SLOW = Closing(1013, "too_slow")
 """Come back later, with your position (1013 try again later)."""
+TOO_MANY = Closing(4429, "too_many")
+"""Of a client that goes on sending at more than twice its rate."""
 
 PATIENCE = 60.0
 """Seconds that a client may be waited for, beyond those in which it need not be; then it is too slow for it all."""
@@ -77,6 +82,10 @@ class Session(ABC):
         self.outbox = Outbox(self._wake)
         self.sent = 0
         """Messages sent, but for those that the hub has written."""
+        self.pace = Pace(0, 1)
+        """How fast the client may send; without a limit until one is set."""
+        self.refused = 0
+        """Messages that came too fast."""
 
     async def run(self) -> Closing:
         """Serve the socket until something ends it; how to close it. The client's leaving comes as cancellation."""
@@ -158,10 +167,18 @@ class Session(ABC):
             if not isinstance(message, str):
                 self.close(BINARY)
                 continue
+            verdict = self.pace.take(trio.current_time())
+            self.refused += verdict is not Verdict.TAKEN
+            if verdict is Verdict.ENOUGH:
+                self.close(TOO_MANY)
+                continue
             value: object = None
             try:
                 value = read_object(message)
-                await self._understand(value, nursery)
+                if verdict is Verdict.TAKEN:
+                    await self._understand(value, nursery)
+                else:
+                    await self.send([error_message(_TOO_FAST, value)])
             except Refusal as refusal:
                 await self.send([error_message(refusal, value)])
 
@@ -202,6 +219,8 @@ class ManySeries(Session):
         self._supervisor = supervisor
         self._max_subscriptions = max_subscriptions
         self._starting: dict[Series, trio.CancelScope] = {}
+        self._answers_due = 0
+        """Tasks that start a subscription and answer."""
         self._starts: dict[Subscriber, Start] = {}
         self._subscribers: dict[Series, Subscriber] = {}
 
@@ -245,12 +264,16 @@ class ManySeries(Session):
 
     def _subscribe(self, message: dict[str, object], series: Series, nursery: trio.Nursery) -> None:
         start = _read_start(message)
+        # Each start answers its message, however late, and the client may not be reading.
+        if self._answers_due >= 2 * self._max_subscriptions:
+            raise Refusal("too_many", "too many subscriptions have not been answered yet")
         known = self._subscribers.keys() | self._starting.keys()
         if series not in known and len(known) >= self._max_subscriptions:
             raise Refusal("too_many", f"a socket may have {self._max_subscriptions} subscriptions at most")
         # Again for the same series: starts it anew.
         self._drop(series)
         scope = self._starting[series] = trio.CancelScope()
+        self._answers_due += 1
         # A series may have to be started first, for which the other messages of this socket do not wait.
         nursery.start_soon(self._start, message, series, start, scope)
 
@@ -276,6 +299,7 @@ class ManySeries(Session):
                 subscriber.topic.unsubscribe(subscriber)
             if self._starting.get(series) is scope:
                 del self._starting[series]
+            self._answers_due -= 1
 
     async def _tell_dropped(self, message: dict[str, object], series: Series) -> None:
         """Answer a subscription that was dropped before it began: every message that asks has an answer."""

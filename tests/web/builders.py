@@ -42,9 +42,11 @@ from candlesync.edge.server import install
 from candlesync.errors import CandlesyncError, UnknownSymbol
 from candlesync.hub import Hub, Topic
 from candlesync.server import hypercorn_config
-from candlesync.supervisor import Supervisor, SupervisorSettings
+from candlesync.supervisor import Supervisor, SupervisorSettings, asked_by
 from candlesync.symbol import SymbolTask
+from candlesync.web.access import Access, AccessSettings
 from candlesync.web.app import create_app
+from candlesync.web.connections import Connections
 from candlesync.web.live import Sockets
 from candlesync.web.metrics import Metrics
 from candlesync.web.stopping import Stopping
@@ -88,6 +90,8 @@ class StandIn(Supervisor):
         self.delay = 0.0
         """Seconds that a series takes to start."""
         self.asked: list[Series] = []
+        self.asked_by: list[str] = []
+        """On behalf of which address."""
 
     def at_once(self, series: Series) -> Topic | None:
         topic = None if self.delay or series.symbol in self.refusals else super().at_once(series)
@@ -97,6 +101,7 @@ class StandIn(Supervisor):
 
     async def ensure(self, series: Series) -> Topic:
         self.asked.append(series)
+        self.asked_by.append(asked_by.get())
         await trio.sleep(self.delay)
         if series.symbol in self.refusals:
             error = self.refusals[series.symbol]
@@ -121,18 +126,36 @@ class Web:
         history: int = 1000,
         pinned: Sequence[Series] = (),
         max_subscriptions: int = 500,
+        message_rate: float = 50.0,
+        access: AccessSettings | None = None,
         listed: Sequence[str] = ("BTCUSDT", "ETHUSDT"),
         binance_status: int = 200,
+        max_connections: int = 10_000,
     ) -> None:
         self.hub = Hub(history)
+        self.last_scope: dict[str, Any] = {}
+        """Of the last request that was `asked`."""
         symbols, rest = symbols_over(listed, binance_status)
         self.supervisor = StandIn(self.hub, symbols, pinned)
         self.stopping = Stopping()
-        self.sockets = Sockets(self.supervisor, self.stopping, max_subscriptions)
+        self.sockets = Sockets(self.supervisor, self.stopping, max_subscriptions, message_rate)
+        settings = access or AccessSettings()
+        self.access = Access(settings)
+        self.connections = Connections(max_connections, settings.connections or inf, settings.callers)
         stream = StreamSettings(stream_url="ws://binance.test")
         self.feeds = FeedPool(stream, ConnectionPace(stream))
-        registry: CollectorRegistry = Metrics(self.hub, self.supervisor, rest, self.feeds, self.sockets).registry()
-        self.app: QuartTrio = create_app(self.supervisor, symbols, self.sockets, registry, self.stopping)
+        registry: CollectorRegistry = Metrics(
+            self.hub,
+            self.supervisor,
+            rest,
+            self.feeds,
+            self.sockets,
+            access=self.access,
+            connections=self.connections,
+        ).registry()
+        self.app: QuartTrio = create_app(
+            self.supervisor, symbols, self.sockets, registry, self.stopping, access=self.access
+        )
 
     def topic(
         self, candles: Sequence[Candle] | None = None, *, series: Series = BTC, state: State = State.LIVE
@@ -142,6 +165,45 @@ class Web:
         topic.publish(Commit(LIFE, 1, tuple(minutes(0, 9) if candles is None else candles), begins=True))
         topic.set_state(state)
         return topic
+
+    async def asked(
+        self,
+        path: str = "/health",
+        *headers: tuple[str, str],
+        client: str | None = "192.0.2.1",
+        method: str = "GET",
+    ) -> Answer:
+        """A request as a server passes it on, from an address."""
+        raw_path, _, query = path.partition("?")
+        scope = {
+            "type": "http",
+            "asgi": {"spec_version": "2.3", "version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": unquote(raw_path),
+            "raw_path": raw_path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+            "client": None if client is None else (client, 1),
+            "server": ("127.0.0.1", 2),
+            "extensions": {},
+            "state": {},
+        }
+        self.last_scope = scope
+        sent: list[dict[str, Any]] = []
+        to_app, from_client = trio.open_memory_channel[dict[str, Any]](1)
+        await to_app.send({"type": "http.request", "body": b"", "more_body": False})
+
+        async def keep(message: dict[str, Any]) -> None:
+            await trio.lowlevel.checkpoint()
+            sent.append(message)
+
+        await cast("Any", self.app)(scope, from_client.receive, keep)
+        start, *bodies = sent
+        pairs = [(name.decode(), value.decode()) for name, value in start["headers"]]
+        return Answer(start["status"], pairs, b"".join(body["body"] for body in bodies))
 
     async def get(self, path: str, **headers: str) -> Answer:
         """``GET``, with the headers ``If_None_Match=…`` and so on."""
@@ -154,9 +216,13 @@ class Web:
         return Answer(response.status_code, response.headers.items(), await response.get_data(as_text=False))
 
     @asynccontextmanager
-    async def socket(self, path: str, *, capacity: float = inf) -> AsyncIterator[Socket]:
+    async def socket(
+        self, path: str, *headers: tuple[str, str], capacity: float = inf, client: str = "127.0.0.1"
+    ) -> AsyncIterator[Socket]:
         """A WebSocket client; ``capacity`` messages of the server's find room before it waits."""
         socket = Socket(path, capacity)
+        socket.scope["client"] = (client, 1)
+        socket.scope["headers"] += [(name.lower().encode(), value.encode()) for name, value in headers]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._serve, socket)
             try:
@@ -326,7 +392,7 @@ async def on_a_port(
     with pytest.MonkeyPatch.context() as patch:
         for module, name in SEAMS:
             patch.setattr(module, name, getattr(module, name))  # so that it is as before afterwards
-        install(send_timeout=send_timeout, grace=grace, on_termination=web.stopping.set)
+        install(send_timeout=send_timeout, grace=grace, on_termination=web.stopping.set, places=web.connections)
         async with trio.open_nursery() as nursery:
             listener = socket.create_server(("127.0.0.1", 0))
             if send_buffer is not None:  # its connections inherit it

@@ -99,6 +99,7 @@ async def test_the_chart_page_loads_nothing_from_elsewhere() -> None:
     page = await web.get("/")
     assert page.headers["Content-Type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert page.headers["Referrer-Policy"] == "no-referrer", "a token in its address is for nobody else"
     for name, kind in (("page.js", "text/javascript"), ("page.css", "text/css")):
         assert f"static/{name}".encode() in page.body
         answer = await web.get(f"/static/{name}")

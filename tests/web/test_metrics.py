@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.core.sync import State
+from candlesync.web.access import AccessSettings, Token
 from tests.builders import BTC, candle, minute
 from tests.web.builders import Web, commit
 
@@ -87,3 +88,31 @@ async def test_what_was_asked_of_binance() -> None:
     failing = Web(binance_status=500)
     await failing.get("/symbols")
     assert (await samples(failing))["candlesync_rest_failures_total", ("server",)] == 1
+
+
+async def test_what_clients_were_refused_by_reason() -> None:
+    web = Web(max_connections=1, access=AccessSettings(tokens=(Token("sesame"),), origins=("https://a.example",)))
+    reasons = {
+        "connections",
+        "connections_per_address",
+        "request_rate",
+        "origin",
+        "token",
+        "message_rate",
+        "new_series",
+    }
+    for _ in range(3):
+        await web.asked("/symbols")
+    await web.asked("/symbols", ("Origin", "https://b.example"))
+    for _ in range(2):
+        web.connections.enter("192.0.2.1")
+    answer = await web.asked("/metrics?token=sesame")
+    found = {
+        tuple(sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+        if sample.name == "candlesync_refused_total"
+    }
+    assert found == {(reason,): 0 for reason in reasons} | {("token",): 3, ("origin",): 1, ("connections",): 1}
+    assert b"candlesync_connections 1.0" in answer.body
+    assert b"candlesync_connections_limit 1.0" in answer.body

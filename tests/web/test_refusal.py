@@ -28,6 +28,9 @@ from candlesync.web.refusal import STATUSES, Refusal, refusal_of
         ("bad_limit", 400),
         ("bad_parameter", 400),
         ("too_many", 429),
+        ("unauthorized", 401),
+        ("forbidden", 403),
+        ("server_full", 503),
         ("upstream_unavailable", 503),
         ("not_found", 404),
         ("too_old", 410),
@@ -42,7 +45,8 @@ def test_the_contract_s_codes(code: str, status: int) -> None:
 
 def test_what_is_refused_before_the_upgrade() -> None:
     before = {code for code in STATUSES if Refusal(code, "").is_before_upgrade}
-    assert before == {"too_many", "upstream_unavailable", "going_down"}
+    limits, access, status_503 = {"too_many"}, {"unauthorized", "forbidden"}, {"upstream_unavailable", "going_down"}
+    assert before == limits | access | status_503 | {"server_full"}
 
 
 @pytest.mark.parametrize("code", STATUSES)
@@ -58,6 +62,7 @@ def test_a_close_code_is_one_that_applications_may_send_and_the_reason_fits(code
         (Refusal("bad_limit", "no"), "bad_limit", None),
         (UnknownSymbol("no"), "unknown_symbol", None),
         (TooMany("no"), "too_many", 60),
+        (TooMany("no", retry_after=2.5), "too_many", 3),
         (UpstreamUnavailable("no"), "upstream_unavailable", 5),
         (UpstreamUnavailable("no", retry_after=0.2), "upstream_unavailable", 1),
         (UpstreamUnavailable("no", retry_after=7.1), "upstream_unavailable", 8),

@@ -460,7 +460,7 @@ async def test_a_client_that_falls_behind_the_history_is_too_old_for_that_series
 
 
 async def test_ten_thousand_subscriptions_on_one_socket(autojump_clock: MockClock) -> None:
-    web = Web(max_subscriptions=20)
+    web = Web(max_subscriptions=20, message_rate=0)
     topics = [
         web.topic([candle(interval.floor(T0), interval=interval)], series=Series(f"S{number}", interval))
         for number in range(3)

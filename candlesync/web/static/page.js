@@ -3,6 +3,8 @@
 const KEPT = 1000;
 const element = (id) => document.getElementById(id);
 const address = new URLSearchParams(location.search);
+// Where the server wants a token, the page is opened with it: ?token=TOKEN
+const token = address.has("token") ? `?token=${encodeURIComponent(address.get("token"))}` : "";
 const feed = { candles: new Map(), position: null, socket: null, pause: 250, timer: null };
 
 function show(state, message = "") {
@@ -19,7 +21,7 @@ function take(candle) {
 }
 
 async function load(symbol, interval) {
-  const answer = await fetch(`candles/${encodeURIComponent(symbol)}/${interval}`);
+  const answer = await fetch(`candles/${encodeURIComponent(symbol)}/${interval}${token}`);
   const body = await answer.json();
   if (!answer.ok) throw new Error(body.error.message);
   feed.candles = new Map(body.map((candle) => [candle.time, candle]));
@@ -46,7 +48,7 @@ async function start() {
   }
   if (feed.attempt !== attempt) return;
   draw();
-  const socket = (feed.socket = new WebSocket(`${location.href.split("?")[0].replace(/^http/, "ws")}ws/candles`));
+  const socket = (feed.socket = new WebSocket(`${location.href.split("?")[0].replace(/^http/, "ws")}ws/candles${token}`));
   socket.onopen = () => socket.send(JSON.stringify({ op: "subscribe", symbol, interval, position: feed.position }));
   socket.onmessage = (event) => {
     if (feed.socket !== socket) return;

@@ -1,0 +1,77 @@
+"""Which connections are let in: so many in all, and so many of one address.
+
+What is asked on them is `access.Access`'s to judge. A trusted proxy's connections carry many clients, and count only in
+all; it is told apart whom they are for when a request says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from http import HTTPStatus
+
+from candlesync.core.address import Callers
+from candlesync.core.allowance import Places
+from candlesync.web.refusal import EXPOSED, Refusal
+
+_COME_BACK = 5.0
+"""Seconds after which a client that found no place may try again."""
+
+
+class Connections:
+    """The connections of this process."""
+
+    def __init__(self, most: int, most_each: float, callers: Callers) -> None:
+        self._places = Places(most, most_each)
+        self._callers = callers
+        self.refused = Counter[str]()
+        """How many were refused, by reason."""
+
+    @property
+    def most(self) -> int:
+        """How many there may be."""
+        return int(self._places.most)
+
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return self._places.taken
+
+    def allow_only(self, most: int) -> None:
+        """Let fewer in than was wanted: the process may not have as many files."""
+        self._places.most = min(self._places.most, most)
+
+    def enter(self, host: str | None) -> bytes:
+        """Take a place for a connection of ``host``, which gives nothing; or the HTTP answer for who has none."""
+        key = self._callers.of_connection(host)
+        if self._places.is_full:
+            self.refused["connections"] += 1
+            return _http(Refusal("server_full", f"all {self.most} connections are taken", retry_after=_COME_BACK))
+        if self._places.is_full_for(key):
+            self.refused["connections_per_address"] += 1
+            return _http(too_many_of(self._places.most_each))
+        self._places.take(key)
+        return b""
+
+    def leave(self, host: str | None) -> None:
+        """Give back what `enter` took."""
+        self._places.leave(self._callers.of_connection(host))
+
+
+def too_many_of(most: float) -> Refusal:
+    """An address has as many connections, or requests under way, as it may have."""
+    message = f"this address has {most:g} connections open, which is as many as one address may have"
+    return Refusal("too_many", message, retry_after=_COME_BACK)
+
+
+def _http(refusal: Refusal) -> bytes:
+    """A refusal as a whole HTTP/1.1 answer, which ends its connection."""
+    lines = (
+        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(refusal.body)}",
+        f"Retry-After: {refusal.retry_after}",
+        "Access-Control-Allow-Origin: *",
+        f"Access-Control-Expose-Headers: {EXPOSED}",
+        "Connection: close",
+    )
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode() + refusal.body
