@@ -77,7 +77,10 @@ class BoundedServer(TCPServer):
             self._scope.cancel()
             return
         if not isinstance(event, RawData):
-            await super().protocol_send(event)
+            # Shielded: Quart cancels the handler of an answer that was sent, which is about to start the timeout of the
+            # connection, idle from now on. Without it the connection stays for ever, and holds up the server's end.
+            with trio.CancelScope(shield=True):
+                await super().protocol_send(event)
             return
         # Shielded as in Hypercorn, and the lock with it: wsproto has made the frame, and for its compression every
         # frame made is a frame sent. So a cancellation neither cuts a frame in two nor leaves one out. But bounded.
