@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import tomllib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import trio
@@ -13,9 +13,10 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Request
 
 from candlesync.server import PING_INTERVAL
+from tests.web.builders import upgrade
 from tests.whole.nginx import SITE, needs_nginx, run_nginx
 from tests.whole.nodes import Viewer, deploy
-from tests.whole.programs import REPOSITORY, free_host, open_client, run_program, simulator
+from tests.whole.programs import REPOSITORY, free_host, open_client, run_program, server, simulator
 from tests.whole.readme import recipe
 from tests.whole.test_nodes import check, report, watching
 
@@ -189,3 +190,27 @@ async def poll(host: str, statuses: set[int]) -> None:
         while True:
             statuses.add((await client.get(f"http://{host}/candles/BTCUSDT/1m?limit=2")).status_code)
             await trio.sleep(0.01)
+
+
+async def open_as(streams: AsyncExitStack, host: str, client: str, *claims: str) -> int:
+    """Open a WebSocket as a client with this address would; 101, or the status that refused it."""
+    name, _, port = host.partition(":")
+    stream = await streams.enter_async_context(await trio.open_tcp_stream(name, int(port)))
+    await stream.send_all(upgrade("/ws/candles", f"Test-Client: {client}", *claims))
+    return int((await stream.receive_some()).split()[1])
+
+
+async def test_a_client_is_limited_by_its_own_address_and_not_by_that_of_nginx() -> None:
+    # Here nginx takes a client's word for its address: all clients of a test have that of this machine.
+    told = {"server_name ": "set_real_ip_from 127.0.0.1; real_ip_header Test-Client; server_name "}
+    limits = ("--max-connections-per-address", "2", "--trusted-proxy", "127.0.0.1")
+    async with (
+        simulator(1) as binance,
+        server(binance, "BTCUSDT", *limits) as node,
+        run_nginx([node.host, free_host()], told) as nginx,
+        AsyncExitStack() as streams,
+    ):
+        one, other = "203.0.113.1", "203.0.113.2"
+        assert [await open_as(streams, nginx.host, one) for _ in range(3)] == [101, 101, 429]
+        assert await open_as(streams, nginx.host, one, f"X-Forwarded-For: {other}") == 429
+        assert [await open_as(streams, nginx.host, other) for _ in range(3)] == [101, 101, 429]
