@@ -98,7 +98,10 @@ class BoundedServer(TCPServer):
                 await self._close()
             self.cut()
         else:
-            await super().protocol_send(event)
+            # Shielded: Quart cancels the handler of an answer that was sent, which is about to start the timeout of the
+            # connection, idle from now on. Without it the connection stays for ever, and holds up the server's end.
+            with trio.CancelScope(shield=True):
+                await super().protocol_send(event)
 
     def ping(self, stream: StrictStream) -> None:
         """Ping a WebSocket's client from now on, and cut it off when it is silent all the same."""

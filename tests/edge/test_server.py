@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import structlog.testing
 import trio
+from hypercorn.config import Config
 
 from candlesync.edge.line import Line
 from candlesync.edge.server import BoundedServer
@@ -321,6 +322,30 @@ async def test_a_client_that_does_not_read_holds_the_end_up_for_half_the_grace_t
     assert trio.current_time() - started < 1.0
     assert not topic.subscribers
     await trio.aclose_forcefully(stream)
+
+
+async def kept_alive(port: Port) -> trio.SocketStream:
+    """A connection whose first request was answered, and that waits for a second one."""
+    stream = await port.connect()
+    await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    received = b""
+    while b"alive" not in received:
+        received += await stream.receive_some()
+    return stream
+
+
+async def test_an_idle_connection_is_closed_after_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Config, "keep_alive_timeout", 0.2)
+    async with on_a_port(Web()) as port, await kept_alive(port) as stream:
+        began = trio.current_time()
+        assert await read_all(stream, seconds=2) == b""
+        assert trio.current_time() - began > 0.1
+
+
+async def test_an_idle_connection_does_not_hold_the_end_up() -> None:
+    async with on_a_port(Web(), grace=10) as port, await kept_alive(port) as stream:
+        port.stop.set()
+        assert await read_all(stream, seconds=2) == b""
 
 
 async def test_a_request_under_way_is_answered_before_the_end() -> None:

@@ -69,6 +69,11 @@ class ShownChart(Chart):
         """When it first showed something new after a moment; infinite if it did not."""
         return next((moment for moment in self.news if moment > after), float("inf"))
 
+    def longest_silence(self, begin: float, end: float) -> float:
+        """For how long it showed nothing new, at the longest, between two moments."""
+        moments = [begin, *(moment for moment in self.news if begin < moment < end), end]
+        return max(later - moment for moment, later in pairwise(moments))
+
 
 class Viewer:
     """Somebody who looks at a chart of one series, on one node or another; loads again only when told to."""

@@ -22,6 +22,7 @@ import trio_websocket
 from tests.chart import Chart
 
 REPOSITORY = Path(__file__).parent.parent.parent
+PYTHON = (sys.executable, "-m")
 ADDRESS = re.compile(rb"http://(127\.0\.0\.1:\d+)")
 
 HANDSHAKE = 6.0
@@ -53,13 +54,15 @@ class Program:
 
 
 @asynccontextmanager
-async def run_program(arguments: Sequence[str], *, host: str = "", **environment: str) -> AsyncIterator[Program]:
+async def run_program(
+    arguments: Sequence[str], *, host: str = "", program: Sequence[str] = PYTHON, **environment: str
+) -> AsyncIterator[Program]:
     """Run a program until the block ends, from when it has named its address on either output.
 
     One that says nothing is told its ``host``, and has started when it answers there.
     """
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", *arguments],
+        [*program, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=REPOSITORY,
