@@ -112,6 +112,23 @@ def run_server(*options: str, program: str | None = None, password: str | None =
             server.kill()
 
 
+_SHARED: dict[str | None, RedisServer] = {}
+
+
+def shared(program: str | None = None) -> RedisServer:
+    """A server that stays as it is, for all tests here (see ``conftest``); each test has a prefix of its own."""
+    return _SHARED[program]
+
+
+@contextmanager
+def run_shared() -> Iterator[None]:
+    """Run the servers that are `shared`: Valkey, and Redis where it is installed."""
+    with ExitStack() as stack:
+        for program in (None, *([REDIS] if REDIS else [])):
+            _SHARED[program] = stack.enter_context(run_server(program=program))
+        yield
+
+
 @contextmanager
 def run_cluster(count: int = 3) -> Iterator[list[RedisServer]]:
     """A cluster of primaries that share the slots evenly."""

@@ -28,23 +28,10 @@ from candlesync.store.listener import Listener
 from candlesync.store.redis import RedisSettings, RedisStore
 from tests.builders import BTC, candle, minute
 from tests.store.contract import follow
-from tests.store.redis_server import REDIS, RedisServer, redis_store, run_cluster, run_server
+from tests.store.redis_server import REDIS, RedisServer, redis_store, run_cluster, run_server, shared
 from tests.store.shared_contract import Ear, hearing
 
-SHARED: dict[str, RedisServer] = {}
-
 LEASE = 0.5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _valkey() -> Iterator[None]:
-    with run_server() as SHARED["valkey"]:
-        yield
-
-
-def shared() -> RedisServer:
-    """A server that stays as it is; each test has a prefix of its own."""
-    return SHARED["valkey"]
 
 
 def store_at(url: str, *, prefix: str = "p") -> RedisStore:

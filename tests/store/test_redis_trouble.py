@@ -6,7 +6,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 import trio
@@ -17,21 +16,7 @@ from candlesync.errors import Fenced, RevisionConflict, StoreUnavailable
 from candlesync.store.redis import RedisStore
 from tests.builders import BTC, candle, flat, forming, minute, minutes
 from tests.store.contract import begin, follow
-from tests.store.redis_server import RedisServer, dump, redis_store, run_server
-
-SHARED: dict[str, RedisServer] = {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _valkey() -> Iterator[None]:
-    with run_server() as SHARED["valkey"]:
-        yield
-
-
-def shared() -> RedisServer:
-    """A server that stays as it is; each test has a prefix of its own."""
-    return SHARED["valkey"]
-
+from tests.store.redis_server import RedisServer, dump, redis_store, run_server, shared
 
 # --- trouble
 
