@@ -22,6 +22,7 @@ from click.testing import CliRunner
 
 from candlesync import __version__
 from candlesync.cli import main
+from tests.ports import free_port
 from tests.web.builders import Port, frame, read_all, upgrade
 
 REPOSITORY = Path(__file__).parent.parent
@@ -79,11 +80,6 @@ async def run(arguments: Sequence[str], **environment: str) -> AsyncIterator[Pro
             os.killpg(process.pid, signal.SIGKILL)
         with trio.CancelScope(shield=True):
             await process.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @asynccontextmanager

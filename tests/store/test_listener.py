@@ -27,6 +27,7 @@ from candlesync.store.codec import encode_commit
 from candlesync.store.listener import Listener
 from candlesync.store.redis import RedisSettings, RedisStore
 from tests.builders import BTC, candle, minute
+from tests.ports import free_port
 from tests.store.contract import follow
 from tests.store.redis_server import REDIS, RedisServer, redis_store, run_cluster, run_server, shared
 from tests.store.shared_contract import Ear, hearing
@@ -454,9 +455,7 @@ async def test_tls(tmp_path: Path) -> None:
     made = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
     named = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
     await trio.run_process(["openssl", *made, *named, "-keyout", key, "-out", certificate], stderr=subprocess.DEVNULL)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     files = ("--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate)
     with run_server("--tls-port", str(port), "--tls-auth-clients", "no", *files, program=REDIS) as server:
         url = f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}"
