@@ -4,7 +4,8 @@ That a symbol is live again within three seconds is a promise of ours. A machine
 for which nobody of ours runs, and those are measured, not guessed:
 
 - how much later than asked for a thread of the tests' own wakes from each of its short sleeps;
-- for how long each process that the tests started (and theirs) was ready to run and did not (``/proc/…/schedstat``).
+- for how long the tests' process, and each that it started (and theirs), was ready to run and did not
+  (``/proc/…/schedstat``).
 
 A bound is extended by both over the time in question; of the processes, the one that waited longest counts. On a calm
 machine that is next to nothing.
@@ -41,17 +42,18 @@ def _descendants(process: int) -> Iterator[int]:
         yield from _descendants(child)
 
 
-def _waited(process: int) -> int:
+def _waited(process: int, threads: str = "*") -> int:
     """For how many nanoseconds a process' threads that still run have waited for a processor."""
     waited = 0
     with suppress(OSError):
-        for listed in Path(f"/proc/{process}/task").glob("*/schedstat"):
+        for listed in Path(f"/proc/{process}/task").glob(f"{threads}/schedstat"):
             waited += int(listed.read_text().split()[1])
     return waited
 
 
 def _waits() -> dict[int, int]:
-    return {process: _waited(process) for process in _descendants(os.getpid())}
+    own = os.getpid()
+    return {own: _waited(own, str(own))} | {process: _waited(process) for process in _descendants(own)}
 
 
 def _around(times: list[float], begin: float, end: float) -> tuple[int, int]:
