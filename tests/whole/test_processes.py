@@ -40,6 +40,13 @@ async def until_shown(binance: Program, charts: Sequence[Chart]) -> None:
             await trio.sleep(0.02)
 
 
+async def go_on(chart: Chart, host: str, codes: list[int]) -> None:
+    """Follow from where the chart is, for ever."""
+    while True:
+        codes.append(await follow(chart, host, f"&position={chart.position}"))
+        await trio.sleep(0.05)
+
+
 async def test_charts_stay_true_over_real_sockets_while_binance_breaks() -> None:
     random, codes = Random(3), list[int]()
     stayed, resumed = [Chart() for _ in range(25)], [Chart() for _ in range(25)]
@@ -53,19 +60,23 @@ async def test_charts_stay_true_over_real_sockets_while_binance_breaks() -> None
             await trio.sleep(1)
             await break_something(binance, kind="drop", close_frame=False)
             await break_something(binance, kind="refuse", **{"for": 1})
-            await trio.sleep(2.5)
+            await trio.sleep(1.2)
+            await until_shown(binance, stayed)
             await break_something(binance, kind="hide_close")
             await break_something(binance, kind="duplicates", **{"for": 2})
             await break_something(binance, kind="late", **{"for": 2})
-            await trio.sleep(2.5)
+            await trio.sleep(2)
+            await until_shown(binance, stayed)
             await break_something(binance, kind="rest_behind", by_ms=100_000, **{"for": 2})
             await break_something(binance, kind="drop")
-            await trio.sleep(3)
+            await trio.sleep(2)
+            await until_shown(binance, stayed)
             await break_something(binance, kind="rest_429", retry_after=1, **{"for": 1})
             await break_something(binance, kind="drop")
+            await trio.sleep(1)
+            await until_shown(binance, stayed)
+            await break_something(binance, kind="silent", **{"for": 3})
             await trio.sleep(3)
-            await break_something(binance, kind="silent", **{"for": 4})
-            await trio.sleep(5)
             await until_shown(binance, stayed)
             nursery.cancel_scope.cancel()
         for chart in stayed:
@@ -74,7 +85,7 @@ async def test_charts_stay_true_over_real_sockets_while_binance_breaks() -> None
         assert 4410 not in codes
         async with trio.open_nursery() as nursery:
             for chart in resumed:
-                nursery.start_soon(resume, chart, [candlesync.host], random, codes)
+                nursery.start_soon(go_on, chart, candlesync.host, codes)
             await until_shown(binance, resumed)
             nursery.cancel_scope.cancel()
         for chart in resumed:

@@ -99,12 +99,12 @@ async def test_workers_own_each_symbol_once_serve_everybody_and_are_replaced() -
 
 async def test_workers_that_all_die_are_all_replaced() -> None:
     async with deploy() as deployment:
-        master = await deployment.start_workers(4, "BTCUSDT")
+        master = await deployment.start_workers(3, "BTCUSDT")
         await deployment.until_live()
         viewers = [Viewer([master.host], number, "BTCUSDT") for number in range(8)]
         async with watching(deployment, viewers):
             await trio.sleep(0.5)
-            workers = {int(name.rpartition("/")[2]) for name in await names_of_workers(deployment, 4)}
+            workers = {int(name.rpartition("/")[2]) for name in await names_of_workers(deployment, 3)}
             for worker in workers:
                 os.kill(worker, signal.SIGKILL)
             killed = time.monotonic()
