@@ -255,7 +255,7 @@ async def test_what_only_a_client_of_the_follower_wants_is_started_by_the_owner(
 
 async def test_a_series_that_no_client_of_any_node_wants_is_let_go(autojump_clock: MockClock) -> None:
     settings = Settings(symbols=("BTCUSDT",), supervisor=SupervisorSettings(idle=30.0))
-    async with open_shared_world(MARKET, settings, nodes=2) as world:
+    async with open_shared_world(SimulatorSettings(minute_seconds=60.0), settings, nodes=2) as world:
         await world.until_live()
         owner, follower = world.owner(), world.other()
         series = Series("BTCUSDT", Interval.M5)
