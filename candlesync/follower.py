@@ -19,14 +19,9 @@ from candlesync.core.report import SeriesReport
 from candlesync.core.sync import State
 from candlesync.errors import StoreUnavailable
 from candlesync.hub import Topic
-from candlesync.store.base import Store
+from candlesync.store.base import ASK_AGAIN_CAP, ASK_AGAIN_FIRST, Store
 
 _log = structlog.get_logger(__name__)
-
-_ASK_AGAIN_FIRST = 0.25
-"""Seconds until a store that could not be asked is asked again; doubles each time, to the cap."""
-_ASK_AGAIN_CAP = 4.0
-"""Seconds. A store that is back is noticed within so long, and asked by 500 series 125 times a second at most."""
 
 
 class Follower:
@@ -81,16 +76,16 @@ class Follower:
 
     async def run(self) -> None:
         """Ask the store what is due, until cancelled. The series is stale from then on: nobody keeps it."""
-        pause = _ASK_AGAIN_FIRST
+        pause = ASK_AGAIN_FIRST
         try:
             while True:
                 if self._following.due is Due.NOTHING:
                     await self._sleep()
                 elif await self._ask():
-                    pause = _ASK_AGAIN_FIRST
+                    pause = ASK_AGAIN_FIRST
                 else:
                     await trio.sleep(pause)
-                    pause = min(_ASK_AGAIN_CAP, pause * 2)
+                    pause = min(ASK_AGAIN_CAP, pause * 2)
         finally:
             self.topic.failure = ""
             self.topic.set_state(State.STALE)

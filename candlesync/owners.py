@@ -33,7 +33,7 @@ def describe(members: Mapping[str, Member]) -> list[str]:
     followed = {symbol for member in nodes for symbol in member.wants}
     owned += sorted((symbol, "nobody") for symbol in followed - {symbol for symbol, _ in owned})
     if owned:
-        width = max(len(symbol) for symbol, _ in owned)
-        lines += ["", f"{'symbol':<{max(width, 6)}}  owner"]
-        lines += [f"{symbol:<{max(width, 6)}}  {name}" for symbol, name in sorted(owned)]
+        table = [("symbol", "owner"), *sorted(owned)]
+        width = max(len(symbol) for symbol, _ in table)
+        lines += ["", *(f"{symbol:<{width}}  {name}" for symbol, name in table)]
     return lines

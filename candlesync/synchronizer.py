@@ -35,15 +35,9 @@ from candlesync.core.replica import Commit, Snapshot
 from candlesync.core.sync import Ask, Idle, Rules, State, Sync, Wait
 from candlesync.errors import Fenced, RevisionConflict, StoreUnavailable, UpstreamUnavailable
 from candlesync.hub import Topic
-from candlesync.store.base import PromptStore, Store
+from candlesync.store.base import ASK_AGAIN_CAP, ASK_AGAIN_FIRST, PromptStore, Store
 
 _log = structlog.get_logger(__name__)
-
-_ASK_AGAIN_FIRST = 0.25
-"""Seconds between the second and the third question in a row that got no answer of use (the second is put at once);
-doubles each time, to the cap."""
-_ASK_AGAIN_CAP = 4.0
-"""Seconds. A store that is back is noticed within so long, and asked by 500 series 125 times a second at most."""
 
 Answer = TypeVar("Answer")
 
@@ -279,8 +273,9 @@ class Synchronizer:
                 self._note_failure(error)
 
     def _note_refusal(self) -> None:
-        pause = _ASK_AGAIN_FIRST * 2.0 ** min(self._refusals - 1, 16) if self._refusals else 0.0
-        self._ask_again_at = trio.current_time() + min(_ASK_AGAIN_CAP, pause)
+        # The second question in a row is put at once.
+        pause = ASK_AGAIN_FIRST * 2.0 ** min(self._refusals - 1, 16) if self._refusals else 0.0
+        self._ask_again_at = trio.current_time() + min(ASK_AGAIN_CAP, pause)
         self._refusals += 1
 
     def _note_answer(self) -> None:

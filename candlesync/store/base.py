@@ -34,6 +34,11 @@ from candlesync.core.position import Position
 from candlesync.core.replica import Commit, Snapshot
 from candlesync.core.report import Release, Report
 
+ASK_AGAIN_FIRST = 0.25
+"""Seconds that pass before the question after one without an answer of use; doubles each time, to the cap."""
+ASK_AGAIN_CAP = 4.0
+"""Seconds. A store that is back is noticed within so long, and asked by 500 series 125 times a second at most."""
+
 
 class Store(Protocol):
     """Where series are kept."""

@@ -225,7 +225,7 @@ def decode_snapshot(reply: object) -> Snapshot | None:
 
 
 def decode_position(reply: object) -> Position | None:
-    """What ``position.lua`` gave; raises `ValueError` when it is not what we write."""
+    """What ``read.lua`` gave of where a series is; raises `ValueError` when it is not what we write."""
     match reply:
         case None:
             return None

@@ -18,10 +18,10 @@ deployment need the same lease's length.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 import structlog
@@ -48,6 +48,7 @@ from candlesync.store.server import OneServer, Servers
 
 _log = structlog.get_logger(__name__)
 
+Answer = TypeVar("Answer")
 
 _LARGE = 100
 """Candles of a commit that takes long to encode."""
@@ -144,21 +145,11 @@ class RedisStore:
 
     async def read(self, series: Series) -> Snapshot | None:
         """See `Store.read`."""
-        call = Call(scripts.READ, (self.keys.meta(series), self.keys.candles(series)))
-        reply = await self._call("read", call)
-        try:
-            return decode_snapshot(reply)
-        except ValueError as error:
-            raise self._unreadable(series, error) from error
+        return await self._ask(series, decode_snapshot, "candles")
 
     async def position(self, series: Series) -> Position | None:
         """See `Store.position`."""
-        call = Call(scripts.POSITION, (self.keys.meta(series), self.keys.candles(series)))
-        reply = await self._call("read", call)
-        try:
-            return decode_position(reply)
-        except ValueError as error:
-            raise self._unreadable(series, error) from error
+        return await self._ask(series, decode_position, "position")
 
     async def commit(self, series: Series, commit: Commit, *, token: int) -> None:
         """See `Store.commit`."""
@@ -256,6 +247,16 @@ class RedisStore:
             case reply:
                 raise unexpected(reply)
 
+    async def _ask(
+        self, series: Series, decode: Callable[[object], Answer], what: Literal["candles", "position"]
+    ) -> Answer:
+        call = Call(scripts.READ, (self.keys.meta(series), self.keys.candles(series)), (what,))
+        reply = await self._call("read", call)
+        try:
+            return decode(reply)
+        except ValueError as error:
+            raise StoreUnavailable(f"{series} in the store at {self._servers.name}: {error}") from error
+
     async def _call(self, kind: Literal["lease", "read", "write"], call: Call) -> object:
         if self._nursery is None:
             raise StoreUnavailable("the store is not open")
@@ -282,9 +283,6 @@ class RedisStore:
                 return StoreUnavailable(f"{series} is kept in format {reason}, of another version of candlesync")
             case _:
                 return unexpected(refusal)
-
-    def _unreadable(self, series: Series, error: ValueError) -> StoreUnavailable:
-        return StoreUnavailable(f"{series} in the store at {self._servers.name}: {error}")
 
     def _note_untold(self, what: str, untold: bytes) -> None:
         if not untold:

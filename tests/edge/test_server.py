@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,9 +17,16 @@ from candlesync.edge.line import Line
 from candlesync.edge.server import BoundedServer
 from candlesync.hub import Topic
 from tests.builders import candle, minute
+from tests.stalls import Stalls, stalls, within
 from tests.web.builders import Port, Web, commit, frame, on_a_port, read_all, upgrade
 
 SUBSCRIBE = '{"op":"subscribe","symbol":"BTCUSDT","replay":1000}'
+
+
+@pytest.fixture(name="measured")
+def _measured() -> Iterator[Stalls]:
+    with stalls() as measured:
+        yield measured
 
 
 async def eventually(holds: Callable[[], object], *, seconds: float = 3.0) -> None:
@@ -248,14 +256,14 @@ async def test_a_client_that_floods_and_reads_nothing_leaves_nothing_when_it_lea
 async def test_a_client_that_does_not_read_is_cut_off_after_the_send_timeout_and_holds_up_nobody() -> None:
     web = Web()
     topic = thousand(web)
+    started = trio.current_time()
     async with on_a_port(web, send_timeout=0.5, send_buffer=4096) as port, await stuck(port, web):
-        started = trio.current_time()
-        await still_serves(port, topic)
-        assert trio.current_time() - started < 0.4, "others are served meanwhile"
-        await eventually(lambda: not web.sockets.open)
-        assert 0.2 < trio.current_time() - started < 1.5
-        assert not topic.subscribers
-        assert not Line._waiting
+        with within(1.5):
+            with within(0.4):  # others are served meanwhile
+                await still_serves(port, topic)
+            await eventually(lambda: not web.sockets.open)
+        assert trio.current_time() - started > 0.5
+        await eventually(lambda: not topic.subscribers and not Line._waiting)
 
 
 async def test_what_the_server_holds_for_a_client_that_floods_is_bounded() -> None:
@@ -278,22 +286,22 @@ async def test_a_client_that_reads_slowly_is_not_cut_off() -> None:
     web = Web()
     thousand(web)
     async with (
-        on_a_port(web, send_timeout=0.3, send_buffer=4096) as port,
+        on_a_port(web, send_timeout=0.5, send_buffer=4096) as port,
         await opened(port, "/ws/candles/BTCUSDT?replay=1000", receive_buffer=4096) as stream,
     ):
         received = b""
-        with trio.move_on_after(1.0):
+        with trio.move_on_after(1.2):
             while True:
                 received += await stream.receive_some(1024)
                 await trio.sleep(0.02)
         assert len(web.sockets.open) == 1
-        assert 20_000 < len(received) < 100_000
+        assert 5_000 < len(received) < 100_000
 
 
 # --- going down
 
 
-async def test_the_application_is_told_at_once_and_its_clients_get_1012() -> None:
+async def test_the_application_is_told_at_once_and_its_clients_get_1012(measured: Stalls) -> None:
     web = Web()
     web.topic()
     async with (
@@ -301,25 +309,27 @@ async def test_the_application_is_told_at_once_and_its_clients_get_1012() -> Non
         await opened(port, "/ws/candles/BTCUSDT?replay=0") as idle,
         await opened(port) as many,
     ):
-        started = trio.current_time()
-        port.stop.set()
-        for stream in (idle, many):
-            assert (await read_all(stream)).endswith(struct.pack(">H", 1012) + b"going_down")
-        assert trio.current_time() - started < 1
+        stopped = time.monotonic()
+        with within(1):
+            port.stop.set()
+            for stream in (idle, many):
+                assert (await read_all(stream)).endswith(struct.pack(">H", 1012) + b"going_down")
         assert web.stopping.is_set()
         with pytest.raises(ConnectionRefusedError):
             await port.connect()
-    assert trio.current_time() - started < 2, "and nobody waits for the rest of the grace time"
+    measured.check("and nobody waits for the rest of the grace time", stopped, time.monotonic() - stopped, 2)
 
 
-async def test_a_client_that_does_not_read_holds_the_end_up_for_half_the_grace_time_at_most() -> None:
+async def test_a_client_that_does_not_read_holds_the_end_up_for_half_the_grace_time_at_most(
+    measured: Stalls,
+) -> None:
     web = Web()
     topic = thousand(web)
     async with on_a_port(web, grace=1.0, send_buffer=4096) as port:
         stream = await stuck(port, web)
-        started = trio.current_time()
+        stopped = time.monotonic()
         port.stop.set()
-    assert trio.current_time() - started < 1.0
+    measured.check("the end", stopped, time.monotonic() - stopped, 1.0)
     assert not topic.subscribers
     await trio.aclose_forcefully(stream)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from candlesync.store.address import Address
 from candlesync.store.codec import Announcement
 from candlesync.store.pipeline import Limits
 from candlesync.store.redis import RedisSettings, RedisStore
+from tests.ports import free_port
 
 _DIE_WITH_PARENT = """
 import ctypes, os, sys
@@ -52,7 +52,7 @@ class RedisServer:
     """A server process with nothing in it, on a port of its own; it can be killed, stopped and started again."""
 
     def __init__(self, folder: Path, program: str, *options: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.socket = folder / f"{self.port}.sock"
         self._command = [program, "--port", str(self.port), "--dir", str(folder), "--save", "", "--loglevel", "warning"]
         self._command += ["--unixsocket", str(self.socket), *options]
@@ -112,13 +112,30 @@ def run_server(*options: str, program: str | None = None, password: str | None =
             server.kill()
 
 
+_SHARED: dict[str | None, RedisServer] = {}
+
+
+def shared(program: str | None = None) -> RedisServer:
+    """A server that stays as it is, for all tests here (see ``conftest``); each test has a prefix of its own."""
+    return _SHARED[program]
+
+
+@contextmanager
+def run_shared() -> Iterator[None]:
+    """Run the servers that are `shared`: Valkey, and Redis where it is installed."""
+    with ExitStack() as stack:
+        for program in (None, *([REDIS] if REDIS else [])):
+            _SHARED[program] = stack.enter_context(run_server(program=program))
+        yield
+
+
 @contextmanager
 def run_cluster(count: int = 3) -> Iterator[list[RedisServer]]:
     """A cluster of primaries that share the slots evenly."""
     with ExitStack() as stack:
         servers = []
         for _ in range(count):
-            ports = ("--cluster-port", str(_free_port()))
+            ports = ("--cluster-port", str(free_port()))
             options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *ports)
             servers.append(stack.enter_context(run_server(*options, "--cluster-require-full-coverage", "no")))
         bounds = [-(-_SLOTS * number // count) for number in range(count + 1)]
@@ -141,12 +158,6 @@ def wait_for_cluster(server: RedisServer, *lines: str) -> None:
             return
         assert time.monotonic() < until, "the cluster does not come together"
         time.sleep(0.02)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 _prefixes = count(1)

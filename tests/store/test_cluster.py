@@ -16,6 +16,7 @@ from candlesync.errors import StoreUnavailable
 from candlesync.store.base import Store
 from candlesync.store.redis import RedisStore
 from tests.builders import candle, minute
+from tests.stalls import within
 from tests.store.contract import StoreContract, begin, follow
 from tests.store.redis_server import RedisServer, listening, redis_store, run_cluster, run_server, wait_for_cluster
 
@@ -138,20 +139,19 @@ async def test_a_server_that_hangs_holds_up_its_own_symbols_only() -> None:
         CLUSTER[2].signal(signal.SIGSTOP)
         try:
             hanging, well = groups[2][0], groups[1][0]
-            started = trio.current_time()
 
             async def fail() -> None:
                 with pytest.raises(StoreUnavailable, match=r"did not answer in time|cannot be reached"):
                     await store.commit(hanging, follow(2, candle(minute(1))), token=tokens[hanging])
 
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(fail)
-                await trio.sleep(0.05)
-                await store.commit(well, follow(2, candle(minute(1))), token=tokens[well])
-                assert trio.current_time() - started < 0.4
-            # Now the map is asked for anew, and not of the server that hangs.
-            await store.commit(well, follow(3, candle(minute(2))), token=tokens[well])
-            assert trio.current_time() - started < 2
+            with within(2):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(fail)
+                    await trio.sleep(0.05)
+                    with within(0.35):
+                        await store.commit(well, follow(2, candle(minute(1))), token=tokens[well])
+                # Now the map is asked for anew, and not of the server that hangs.
+                await store.commit(well, follow(3, candle(minute(2))), token=tokens[well])
         finally:
             CLUSTER[2].signal(signal.SIGCONT)
         with trio.fail_after(10):

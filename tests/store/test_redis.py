@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from random import Random
@@ -24,20 +24,7 @@ from candlesync.store.codec import encode_commit
 from candlesync.store.redis import RedisSettings, RedisStore
 from tests.builders import BTC, candle, forming, minute, minutes
 from tests.store.contract import HISTORY, StoreContract, begin, follow
-from tests.store.redis_server import REDIS, RedisServer, dump, listening, redis_nodes, redis_store, run_server
-
-SHARED: dict[str, RedisServer] = {}
-"""Servers that many tests use, each with a prefix of its own."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _valkey() -> Iterator[None]:
-    with run_server() as SHARED["valkey"]:
-        yield
-
-
-def shared() -> RedisServer:
-    return SHARED["valkey"]
+from tests.store.redis_server import REDIS, dump, listening, redis_nodes, redis_store, run_server, shared
 
 
 def valkey_store(history: int) -> AbstractAsyncContextManager[Store]:
@@ -51,16 +38,10 @@ class TestRedisStoreOnValkey(StoreContract):
 if REDIS is not None:
 
     def debian_store(history: int) -> AbstractAsyncContextManager[Store]:
-        return redis_store(SHARED["redis"].url, history)
+        return redis_store(shared(REDIS).url, history)
 
     class TestRedisStoreOnRedis(StoreContract):
         open_store = staticmethod(debian_store)
-
-        @pytest.fixture(scope="class", autouse=True)
-        @staticmethod
-        def _redis() -> Iterator[None]:
-            with run_server(program=REDIS) as SHARED["redis"]:
-                yield
 
 
 @pytest.mark.parametrize("interval", [Interval.S1, Interval.H8, Interval.D3, Interval.W1, Interval.MO1], ids=str)

@@ -10,10 +10,10 @@ import pytest
 from candlesync.store.address import Address
 from candlesync.store.base import SharedStore
 from candlesync.store.redis import RedisSettings, RedisStore
-from tests.store.redis_server import REDIS, RedisServer, redis_nodes, run_cluster, run_server
+from tests.store.redis_server import REDIS, RedisServer, redis_nodes, run_cluster, shared
 from tests.store.shared_contract import MakeNode, SharedStoreContract
 
-SERVERS: dict[str, RedisServer] = {}
+CLUSTER: list[RedisServer] = []
 
 
 def test_mypy_takes_it_for_a_shared_store() -> None:
@@ -24,13 +24,7 @@ def test_mypy_takes_it_for_a_shared_store() -> None:
 class TestSharedOnValkey(SharedStoreContract):
     @staticmethod
     def open_nodes(history: int, lease: float) -> AbstractAsyncContextManager[MakeNode]:
-        return redis_nodes(SERVERS["valkey"].url, history, lease)
-
-    @pytest.fixture(scope="class", autouse=True)
-    @staticmethod
-    def _server() -> Iterator[None]:
-        with run_server() as SERVERS["valkey"]:
-            yield
+        return redis_nodes(shared().url, history, lease)
 
 
 if REDIS is not None:
@@ -38,23 +32,16 @@ if REDIS is not None:
     class TestSharedOnRedis(SharedStoreContract):
         @staticmethod
         def open_nodes(history: int, lease: float) -> AbstractAsyncContextManager[MakeNode]:
-            return redis_nodes(SERVERS["redis"].url, history, lease)
-
-        @pytest.fixture(scope="class", autouse=True)
-        @staticmethod
-        def _server() -> Iterator[None]:
-            with run_server(program=REDIS) as SERVERS["redis"]:
-                yield
+            return redis_nodes(shared(REDIS).url, history, lease)
 
 
 class TestSharedOnACluster(SharedStoreContract):
     @staticmethod
     def open_nodes(history: int, lease: float) -> AbstractAsyncContextManager[MakeNode]:
-        return redis_nodes(f"redis+cluster://127.0.0.1:{SERVERS['cluster'].port}", history, lease)
+        return redis_nodes(f"redis+cluster://127.0.0.1:{CLUSTER[1].port}", history, lease)
 
     @pytest.fixture(scope="class", autouse=True)
     @staticmethod
     def _servers() -> Iterator[None]:
-        with run_cluster() as servers:
-            SERVERS["cluster"] = servers[1]
+        with run_cluster() as CLUSTER[:]:
             yield

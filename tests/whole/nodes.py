@@ -5,6 +5,7 @@ Times are those of `time.monotonic`, in seconds.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -20,11 +21,13 @@ import trio
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from tests.chart import Chart, read
+from tests.stalls import Stalls, stalls
 from tests.store.redis_server import RedisServer, redis_store, run_server
 from tests.whole.programs import (
     Program,
     follow,
     free_host,
+    market_time,
     open_client,
     run_program,
     simulator,
@@ -35,6 +38,10 @@ from tests.whole.programs import (
 MINUTE = 0.25
 """Seconds that a minute of the simulated market lasts: each symbol's owner commits 20 times a second."""
 PREFIX = "candlesync"
+CURRENT = 1.5
+"""Seconds within which a chart that follows a node shows what the market shows now."""
+PATIENCE = 20.0
+"""Seconds to wait for what takes a moment, where the moment is not what is tested."""
 RESTORED = 10.0
 """Seconds within which what is not in Redis at a glance is there after all."""
 LEASE = 2.0
@@ -114,10 +121,17 @@ class Viewer:
                 await self._follow(self._random.choice(self.hosts))
             await trio.sleep(self._random.uniform(0.05, 0.3))
 
-    async def catch_up(self, host: str) -> None:
-        """Follow a node from the position until there is nothing more to catch up with."""
-        with trio.move_on_after(0.5):
-            await self._follow(host)
+    def shows(self, time: int) -> bool:
+        """Whether the chart has come to a time of the market."""
+        return self.chart.newest * 1000 >= self.chart.interval.floor(time)
+
+    async def catch_up(self, host: str, time: int) -> None:
+        """Follow a node from the position until the chart has come to a time of the market."""
+        with trio.move_on_after(PATIENCE):
+            while not self.shows(time):
+                with trio.move_on_after(0.5):
+                    await self._follow(host)
+                await trio.sleep(0.05)
 
     async def _follow(self, host: str) -> None:
         code = await follow(self.chart, host, f"&position={self.chart.position}", self.symbol)
@@ -137,19 +151,17 @@ class Span(NamedTuple):
 class Deployment:
     """Processes that share a Redis. Nodes come and go by `start` and by their programs' own methods."""
 
-    def __init__(self, binance: Program, redis_server: RedisServer, nursery: trio.Nursery) -> None:
+    def __init__(self, binance: Program, redis_server: RedisServer, stalls: Stalls, nursery: trio.Nursery) -> None:
         self.binance = binance
         self.redis = redis_server
+        self.stalls = stalls
         self.nodes: dict[str, Program] = {}
         """By name; those that are dead, too, until they are started again."""
         self._nursery = nursery
 
-    async def start(
-        self, name: str, *arguments: str, store: str = "", host: str = "127.0.0.1:0", lease: float = LEASE
-    ) -> Program:
+    async def start(self, name: str, *arguments: str, store: str = "", lease: float = LEASE) -> Program:
         """Start a node; it serves when this returns. A node that was killed comes back where it was."""
-        if name in self.nodes:
-            host = self.nodes[name].host
+        host = self.nodes[name].host if name in self.nodes else free_host()
         command = ["candlesync", "serve", *arguments, "--bind", host, "--store", store or f"{self.redis.url}/0"]
         command += ["--node-name", name, "--lease", str(lease)]
         command += ["--rest-url", f"http://{self.binance.host}", "--stream-url", f"ws://{self.binance.host}"]
@@ -186,7 +198,7 @@ class Deployment:
 
     async def owner(self, symbol: str = "BTCUSDT") -> str:
         """The name of a symbol's owner, once all living nodes agree on it."""
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while True:
                 said = {(await self.owners(name)).get(symbol, "") for name in self.living}
                 if len(said) == 1 and (name := said.pop()) in self.nodes:
@@ -200,9 +212,8 @@ class Deployment:
 
     async def ready(self, name: str) -> dict[str, Any]:
         """What a node says of itself."""
-        with trio.fail_after(5):
-            async with open_client() as client:
-                answer = await client.get(f"http://{self.nodes[name].host}/ready")
+        async with open_client() as client:
+            answer = await client.get(f"http://{self.nodes[name].host}/ready", timeout=PATIENCE)
         said: dict[str, Any] = answer.json()
         return said
 
@@ -212,7 +223,7 @@ class Deployment:
         async with open_client() as client:
             return await client.get(url, timeout=30)
 
-    async def until_live(self, *symbols: str, interval: str = "1m", seconds: float = 20.0) -> float:
+    async def until_live(self, *symbols: str, interval: str = "1m", seconds: float = PATIENCE) -> float:
         """Until all living nodes serve these symbols live; how long that took."""
         began = time.monotonic()
         for name in self.living:
@@ -221,7 +232,7 @@ class Deployment:
         return time.monotonic() - began
 
     async def until_state(
-        self, name: str, *states: str, symbol: str = "BTCUSDT", interval: str = "1m", seconds: float = 20.0
+        self, name: str, *states: str, symbol: str = "BTCUSDT", interval: str = "1m", seconds: float = PATIENCE
     ) -> float:
         """Until a node serves a series in one of these states; how long that took."""
         began = time.monotonic()
@@ -238,10 +249,15 @@ class Deployment:
 
     async def connections(self, symbol: str = "BTCUSDT") -> list[Span]:
         """How many connections to Binance asked for a symbol, from the first one until now."""
+        shortest = math.inf
         async with open_client() as client:
-            said = (await client.get(f"http://{self.binance.host}/control/connections")).json()
-        now = time.monotonic()
-        changes = [(now - said["now"] + at, count) for at, name, count in said["changes"] if name == symbol]
+            for _ in range(5):
+                asked = time.monotonic()
+                answer = (await client.get(f"http://{self.binance.host}/control/connections", timeout=PATIENCE)).json()
+                now = time.monotonic()
+                if now - asked < shortest:  # whose clock we know best
+                    shortest, said, offset = now - asked, answer, (asked + now) / 2 - answer["now"]
+        changes = [(offset + at, count) for at, name, count in said["changes"] if name == symbol]
         ends = [at for at, _ in changes[1:]] + [now]
         return [Span(at, end, count) for (at, count), end in zip(changes, ends, strict=True)]
 
@@ -253,18 +269,27 @@ class Deployment:
             if span.connections != 1 and span.end > begin and span.begin < end
         ]
 
-    async def check(self, viewers: Sequence[Viewer], *, behind: int = 6) -> None:
-        """All charts are true, whole, and at most ``behind`` minutes of the market behind it."""
+    async def time(self) -> int:
+        """The market's, in milliseconds."""
+        return await market_time(self.binance)
+
+    async def until_shown(self, viewers: Sequence[Viewer]) -> None:
+        """Until these charts, all of which follow a node, show what the market shows now; asserts that it is soon."""
+        now = await self.time()
+
+        async def all_show() -> bool:
+            return all(viewer.shows(now) for viewer in viewers)
+
+        await self.stalls.until("charts show the present", all_show, CURRENT)
+
+    async def check(self, viewers: Sequence[Viewer]) -> None:
+        """All charts are true and whole."""
         rows = {}
         for viewer in sorted(viewers, key=lambda viewer: next(iter(viewer.chart.candles))):
             series = viewer.symbol, viewer.chart.interval
             if series not in rows:
                 rows[series] = await truth(self.binance, viewer.chart, viewer.symbol)
             assert viewer.chart.compare(rows[series])[:3] == [], f"{viewer.symbol}, {viewer.codes}"
-            newest = rows[series][-1][0] // 1000
-            step = viewer.chart.interval.next(0) // 1000
-            late = (newest - viewer.chart.newest) // step
-            assert late <= behind, f"{viewer.symbol}: {late} candles behind, {viewer.codes}"
         # One commit, one text, whoever serves it: what no other node can show was never in the store.
         sent: dict[tuple[str, Interval, tuple[str, int, int]], str] = {}
         for viewer in viewers:
@@ -308,5 +333,6 @@ async def deploy(
     """A simulator with these options, and a Redis (of that ``program``); nodes are the tests' to start."""
     with run_server(*redis_options, program=program) as redis_server:
         async with simulator(minute, *options) as binance, trio.open_nursery() as nursery:
-            yield Deployment(binance, redis_server, nursery)
+            with stalls() as measured:
+                yield Deployment(binance, redis_server, measured, nursery)
             nursery.cancel_scope.cancel()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import trio
 import trio_websocket
 
 from tests.chart import Chart
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PYTHON = (sys.executable, "-m")
@@ -112,9 +112,7 @@ def server(binance: Program, *arguments: str, bind: str = "127.0.0.1:0") -> Any:
 
 def free_host() -> str:
     """An address that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def open_client() -> httpx.AsyncClient:
@@ -136,6 +134,14 @@ async def break_something(binance: Program, **fault: object) -> None:
     async with open_client() as client:
         answer = await client.post(f"http://{binance.host}/control/faults", json=fault)
         assert answer.is_success, answer.text
+
+
+async def market_time(binance: Program) -> int:
+    """The market's, in milliseconds."""
+    async with open_client() as client:
+        state = (await client.get(f"http://{binance.host}/control/state", timeout=20)).json()
+    now: int = state["now"]
+    return now
 
 
 async def load(chart: Chart, host: str, symbol: str = "BTCUSDT") -> None:

@@ -122,9 +122,11 @@ async def soak(
         wrong += [f"{symbol} had {len(nodes)} owners" for symbol, nodes in owners.items() if len(nodes) != 1]
         codes = Counter(code for viewer in viewers for code in viewer.codes.elements())
         wrong += [f"closed with {code}: {times} times" for code, times in codes.items()]
+        now = await deployment.time()
         async with trio.open_nursery() as nursery:
             for viewer in viewers:
-                nursery.start_soon(viewer.catch_up, viewer.hosts[0])
+                nursery.start_soon(viewer.catch_up, viewer.hosts[0], now)
+        wrong += [f"{viewer.symbol}: a chart is behind" for viewer in viewers if not viewer.shows(now)]
         try:
             await deployment.check(viewers)
         except AssertionError as error:

@@ -19,7 +19,7 @@ from tests.whole.announced import hearing
 from tests.whole.nodes import Deployment, deploy
 from tests.whole.programs import free_host, open_client, run_program
 from tests.whole.readme import recipe, with_own
-from tests.whole.test_nodes import HANDOVER, check, report, viewers_of, watching
+from tests.whole.test_nodes import HANDOVER, check, viewers_of, watching
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 UNNOTICED = 1.5
@@ -59,7 +59,7 @@ async def test_two_nodes_are_restarted_one_after_the_other_and_no_chart_notices(
         answers = [Counter[int]() for _ in range(4)]
         began = time.monotonic()
         with hearing(deployment.redis) as announced:
-            async with watching(viewers), trio.open_nursery() as nursery:
+            async with watching(deployment, viewers), trio.open_nursery() as nursery:
                 hosts = deployment.hosts
                 for number, counts in enumerate(answers):
                     turn = number % 2
@@ -70,20 +70,16 @@ async def test_two_nodes_are_restarted_one_after_the_other_and_no_chart_notices(
                     restarts.append(time.monotonic())
                     status, seconds = await deployment.nodes[name].end()
                     assert status == 0
-                    assert seconds < 4, "nothing held it up for half of the grace time"
+                    what = f"{name}: from SIGTERM to the end"  # nothing held it up for half of the grace time
+                    deployment.stalls.check(what, restarts[-1], seconds, 4)
                     await deployment.start(name, *SYMBOLS)
                     await until_ready(deployment, name)
-                    report(
-                        f"{name}: from SIGTERM to the end, and until it is ready again",
-                        [seconds, time.monotonic() - restarts[-1]],
-                    )
                 await trio.sleep(1.5)
                 nursery.cancel_scope.cancel()
             until = time.monotonic()
             await check(deployment, viewers)
         silences = [viewer.chart.longest_silence(restarts[0], until) for viewer in viewers]
-        report("without news, at the longest", silences)
-        assert max(silences) <= UNNOTICED
+        deployment.stalls.check("without news, at the longest", restarts[0], max(silences), UNNOTICED)
         told = [viewer.codes[1012] for viewer in viewers]
         assert min(told) >= 1, "each was on a node that was restarted"
         for counts in answers:

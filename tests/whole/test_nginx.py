@@ -18,7 +18,7 @@ from tests.whole.nginx import SITE, needs_nginx, run_nginx
 from tests.whole.nodes import Viewer, deploy
 from tests.whole.programs import REPOSITORY, free_host, open_client, run_program, server, simulator
 from tests.whole.readme import recipe
-from tests.whole.test_nodes import check, report, watching
+from tests.whole.test_nodes import check, watching
 
 pytestmark = needs_nginx
 
@@ -166,7 +166,7 @@ async def test_a_node_that_is_stopped_sends_its_charts_through_nginx_to_the_othe
         async with run_nginx(deployment.hosts) as nginx:
             viewers = [Viewer([nginx.host], number, "BTCUSDT") for number in range(10)]
             statuses: set[int] = set()
-            async with watching(viewers), trio.open_nursery() as nursery:
+            async with watching(deployment, viewers), trio.open_nursery() as nursery:
                 nursery.start_soon(poll, nginx.host, statuses)
                 await trio.sleep(1)
                 owner = await deployment.owner()
@@ -176,8 +176,7 @@ async def test_a_node_that_is_stopped_sends_its_charts_through_nginx_to_the_othe
                 await trio.sleep(1.5)
                 nursery.cancel_scope.cancel()
             waits = [viewer.chart.first_news(stopped + 0.2) - stopped for viewer in viewers]
-            report("stopped to the first news", waits)
-            assert max(waits) <= 1.5
+            deployment.stalls.check("stopped to the first news", stopped, max(waits), 1.5)
             assert statuses == {200}
             told = [viewer.codes[1012] for viewer in viewers]
             assert set(told) == {0, 1}, "each node has some of them"

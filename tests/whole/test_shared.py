@@ -163,6 +163,17 @@ STORIES: list[Callable[[SharedWorld], Awaitable[None]]] = [
 ]
 
 
+def start_charts(world: SharedWorld, nursery: trio.Nursery, random: Random) -> list[Chart]:
+    """Twelve charts; half of them go from node to node, the others stay where they are, on all three nodes."""
+    charts = [Chart() for _ in range(12)]
+    for number, chart in enumerate(charts):
+        if number % 2:
+            nursery.start_soon(world.roams, chart, random)
+        else:
+            nursery.start_soon(world.remains, world.nodes[number % 3], chart)
+    return charts
+
+
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 async def test_whatever_becomes_of_nodes_and_store_every_chart_shows_the_truth(
     story: Callable[[SharedWorld], Awaitable[None]], autojump_clock: MockClock
@@ -170,13 +181,8 @@ async def test_whatever_becomes_of_nodes_and_store_every_chart_shows_the_truth(
     random = Random(1)
     async with open_shared_world(MARKET, BTC, nodes=3) as world:
         await world.until_live()
-        charts = [Chart() for _ in range(12)]
         async with trio.open_nursery() as nursery:
-            for number, chart in enumerate(charts):
-                if number % 2:
-                    nursery.start_soon(world.roams, chart, random)
-                else:
-                    nursery.start_soon(world.remains, world.nodes[number % 3], chart)
+            charts = start_charts(world, nursery, random)
             await trio.sleep(5)
             await story(world)
             await trio.sleep(10)
@@ -194,13 +200,8 @@ async def test_one_thing_after_the_other_happens_to_nodes_and_store(seed: int, a
     random = Random(seed)
     async with open_shared_world(MARKET, BTC, nodes=3) as world:
         await world.until_live()
-        charts = [Chart() for _ in range(12)]
         async with trio.open_nursery() as nursery:
-            for number, chart in enumerate(charts):
-                if number % 2:
-                    nursery.start_soon(world.roams, chart, random)
-                else:
-                    nursery.start_soon(world.remains, world.nodes[number % 3], chart)
+            charts = start_charts(world, nursery, random)
             for story in random.sample(STORIES, 6):
                 while len(world.nodes) < 3:
                     await world.start()
@@ -254,7 +255,7 @@ async def test_what_only_a_client_of_the_follower_wants_is_started_by_the_owner(
 
 async def test_a_series_that_no_client_of_any_node_wants_is_let_go(autojump_clock: MockClock) -> None:
     settings = Settings(symbols=("BTCUSDT",), supervisor=SupervisorSettings(idle=30.0))
-    async with open_shared_world(MARKET, settings, nodes=2) as world:
+    async with open_shared_world(SimulatorSettings(minute_seconds=60.0), settings, nodes=2) as world:
         await world.until_live()
         owner, follower = world.owner(), world.other()
         series = Series("BTCUSDT", Interval.M5)

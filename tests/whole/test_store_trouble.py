@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
 from tests.store.redis_server import run_server
 from tests.whole.announced import hearing
-from tests.whole.nodes import Deployment, Viewer, deploy
+from tests.whole.nodes import LEASE, PATIENCE, Deployment, Viewer, deploy
 from tests.whole.proxy import run_proxy
-from tests.whole.test_nodes import report, viewers_of, watching
+from tests.whole.test_nodes import catch_up, viewers_of, watching
 
+Trouble = Callable[[], AbstractAsyncContextManager[None]]
+"""What begins before the block, has its effects in the block, and ends after it."""
 RECOVERY = 10.0
 """Seconds after the end of a trouble until all nodes serve live again."""
 NOTICED = 0.5
@@ -52,28 +55,27 @@ class Scene:
     def codes(self) -> set[int]:
         return {code for viewer in (*self.staying, *self.wandering) for code in viewer.codes}
 
-    async def go_through(self, what: str, trouble: Callable[[], Awaitable[None]], *, is_outage: bool = True) -> None:
-        """Cause a trouble, which ends when it returns. In an outage nothing is committed, and so nothing is shown."""
+    async def go_through(self, what: str, trouble: Trouble, *, is_outage: bool = True) -> None:
+        """Cause a trouble, and end it. As long as an outage lasts nothing is committed, and so nothing is shown."""
         deployment = self.deployment
         async with asking(deployment) as seen:
             began = time.monotonic()
-            await trouble()
+            async with trouble():
+                over, last = time.monotonic(), dict(seen)
             ended = time.monotonic()
-            last = dict(seen)
         if is_outage:
             for name in deployment.nodes:
                 assert last[name] in ("syncing", "stale"), f"{what}: {name} says {last[name]}"
+            late = NOTICED + deployment.stalls.lost(began, began + NOTICED)
             for viewer in self.staying:
-                shown = [at - began for at in viewer.chart.news if began + NOTICED < at < ended]
+                shown = [at - began for at in viewer.chart.news if began + late < at < over]
                 assert shown == [], f"{what}: shown, and not committed"
-        with trio.move_on_after(RECOVERY) as patience:
+
+        async def all_live() -> bool:
             await deployment.until_live()
-            report(f"{what}: live", [time.monotonic() - ended])
-            while not all(viewer.chart.first_news(ended) < time.monotonic() for viewer in self.staying):  # noqa: ASYNC110 - as an outsider
-                await trio.sleep(0.05)
-        waits = [viewer.chart.first_news(ended) - ended for viewer in self.staying]
-        report(f"{what}: news", waits)
-        assert not patience.cancelled_caught, f"{what}: charts stand still"
+            return all(viewer.chart.first_news(ended) < math.inf for viewer in self.staying)
+
+        await deployment.stalls.until(f"{what}: live again", all_live, RECOVERY, since=ended)
         await deployment.owner()
         await deployment.check_stored()
         for viewer in self.staying:
@@ -85,13 +87,11 @@ async def scene(deployment: Deployment, stores: Sequence[str] = ()) -> AsyncIter
     """Start two nodes and let people look at them; in the end all charts are true."""
     await deployment.start_all("a", "b", stores=stores)
     made = Scene(deployment, viewers_of(deployment, 2), viewers_of(deployment, 1))
-    async with watching(made.staying, made.wandering):
+    async with watching(deployment, made.staying, made.wandering):
         await trio.sleep(0.5)
         yield made
-        await trio.sleep(1)
-    async with trio.open_nursery() as nursery:
-        for viewer in made.wandering:
-            nursery.start_soon(viewer.catch_up, viewer.hosts[0])
+        await trio.sleep(0.5)
+    await catch_up(deployment, made.wandering)
     await deployment.check([*made.staying, *made.wandering])
     assert made.codes <= {0, 4410}
 
@@ -101,19 +101,26 @@ async def test_a_redis_that_goes_away_and_keeps_everything() -> None:
     async with deploy(redis_options=options) as deployment, scene(deployment) as here:
         redis = deployment.redis
 
-        async def restart() -> None:
+        @asynccontextmanager
+        async def restart() -> AsyncIterator[None]:
             redis.kill()
             await trio.sleep(2.5)
+            yield
             redis.start()
 
-        async def stop() -> None:
+        @asynccontextmanager
+        async def stop() -> AsyncIterator[None]:
             redis.signal(signal.SIGSTOP)
-            await trio.sleep(5)
+            await trio.sleep(4.5)  # longer than any deadline
+            yield
             redis.signal(signal.SIGCONT)
 
-        async def pause() -> None:
-            redis.client().execute_command("CLIENT", "PAUSE", 3500, "ALL")
-            await trio.sleep(3.5)
+        @asynccontextmanager
+        async def pause() -> AsyncIterator[None]:
+            redis.client().execute_command("CLIENT", "PAUSE", 3000, "ALL")
+            await trio.sleep(2.5)
+            yield
+            await trio.sleep(0.5)
 
         with hearing(redis) as announced:
             await here.go_through("restarted", restart)
@@ -127,21 +134,29 @@ async def test_a_redis_that_forgets() -> None:
     async with deploy() as deployment, scene(deployment) as here:
         redis = deployment.redis
 
-        async def restart() -> None:
+        @asynccontextmanager
+        async def restart() -> AsyncIterator[None]:
             redis.kill()
             await trio.sleep(2.5)
+            yield
             redis.start()
 
-        async def restart_at_once() -> None:
+        @asynccontextmanager
+        async def restart_at_once() -> AsyncIterator[None]:
             redis.kill()
+            yield
             redis.start()
 
-        async def flush() -> None:
+        @asynccontextmanager
+        async def flush() -> AsyncIterator[None]:
             redis.client().flushall()
+            yield
 
-        async def forget_series() -> None:
+        @asynccontextmanager
+        async def forget_series() -> AsyncIterator[None]:
             for key in redis.client().keys("candlesync:{BTCUSDT}:1m:*"):
                 redis.client().delete(key)
+            yield
 
         await here.go_through("emptied by a restart", restart)
         await here.go_through("emptied by a short restart", restart_at_once, is_outage=False)
@@ -155,22 +170,29 @@ async def test_a_failover_to_a_redis_that_knows_less() -> None:
             async with scene(deployment, (line.url, line.url)) as here:
                 primary = deployment.redis
                 replica.client().execute_command("REPLICAOF", "127.0.0.1", primary.port)
-                while replica.client().info("replication")["master_link_status"] != "up":  # noqa: ASYNC110
-                    await trio.sleep(0.05)
-                await trio.sleep(1)
+                with trio.fail_after(PATIENCE):
+                    while replica.client().info("replication")["master_link_status"] != "up":  # noqa: ASYNC110
+                        await trio.sleep(0.05)
+                await trio.sleep(0.5)
 
-                async def to_an_old_one() -> None:
+                @asynccontextmanager
+                async def to_an_old_one() -> AsyncIterator[None]:
                     replica.client().execute_command("REPLICAOF", "NO", "ONE")
-                    await trio.sleep(3)  # and the primary goes on
+                    await trio.sleep(2)  # and the primary goes on
+                    yield
                     deployment.redis = replica
                     line.lead_to(replica.port)
 
-                async def to_an_empty_one() -> None:
+                @asynccontextmanager
+                async def to_an_empty_one() -> AsyncIterator[None]:
+                    yield
                     deployment.redis = empty
                     line.lead_to(empty.port)
 
-                async def back() -> None:
+                @asynccontextmanager
+                async def back() -> AsyncIterator[None]:
                     """To the first one, where another life stands, much older."""
+                    yield
                     deployment.redis = primary
                     line.lead_to(primary.port)
 
@@ -183,15 +205,19 @@ async def test_a_redis_whose_memory_is_full() -> None:
     async with deploy() as deployment, scene(deployment) as here:
         client = deployment.redis.client()
 
-        async def fill() -> None:
+        @asynccontextmanager
+        async def fill() -> AsyncIterator[None]:
             client.config_set("maxmemory", 1)
-            await trio.sleep(3)
+            await trio.sleep(LEASE + 0.5)
+            yield
             client.config_set("maxmemory", 0)
 
         await here.go_through("memory full", fill)
         assert here.codes <= {0}, "nobody had to load again"
 
 
+NEXT = LEASE / 4 + 0.2
+"""Seconds in which each node has renewed or attended, and the owner has committed."""
 FOREIGN = ("{BTCUSDT}:fence", "{BTCUSDT}:lease", "{BTCUSDT}:1m:meta", "{BTCUSDT}:1m:candles", "{nodes}:until")
 
 
@@ -202,54 +228,70 @@ async def test_what_is_not_ours_under_our_names() -> None:
         for name in FOREIGN:
             key = f"candlesync:{name}"
 
-            async def put(key: str = key) -> None:
+            @asynccontextmanager
+            async def put(key: str = key) -> AsyncIterator[None]:
                 with client.pipeline(transaction=True) as pipeline:
                     pipeline.delete(key)
                     pipeline.xadd(key, {"somebody": "else's"})
                     pipeline.execute()
-                await trio.sleep(1)
+                await trio.sleep(NEXT)
                 assert client.type(key) == b"stream", "it is not ours to delete"
+                yield
                 client.delete(key)
 
             await here.go_through(f"a stream at {name}", put, is_outage=False)
 
         prefix = "candlesync:{BTCUSDT}"
 
-        async def bad_candle() -> None:
+        @asynccontextmanager
+        async def bad_candle() -> AsyncIterator[None]:
             client.lset(f"{prefix}:1m:candles", -1, "garbage")
-            await trio.sleep(1)
+            await trio.sleep(NEXT)
+            yield
             client.delete(f"{prefix}:1m:candles")
 
-        async def bad_old_candle() -> None:
+        @asynccontextmanager
+        async def bad_old_candle() -> AsyncIterator[None]:
             client.lset(f"{prefix}:1m:candles", 500, "garbage")
-            await trio.sleep(1)
+            await trio.sleep(NEXT)
+            yield
             client.delete(f"{prefix}:1m:candles")
 
-        async def bad_meta() -> None:
+        @asynccontextmanager
+        async def bad_meta() -> AsyncIterator[None]:
             client.hset(f"{prefix}:1m:meta", "revision", "many")
-            await trio.sleep(1)
+            await trio.sleep(NEXT)
+            yield
             client.delete(f"{prefix}:1m:meta")
 
-        async def bad_token() -> None:
+        @asynccontextmanager
+        async def bad_token() -> AsyncIterator[None]:
             client.hset(f"{prefix}:fence", "token", "token")
-            await trio.sleep(1)
+            await trio.sleep(NEXT)
+            yield
 
-        async def bad_claims() -> None:
+        @asynccontextmanager
+        async def bad_claims() -> AsyncIterator[None]:
             client.hset(f"{prefix}:fence", "claims", "claims")
             client.hset(f"{prefix}:fence", "token", "token")
-            await trio.sleep(1)
+            await trio.sleep(NEXT)
+            yield
             client.delete(f"{prefix}:fence")
 
-        async def bad_lease() -> None:
+        @asynccontextmanager
+        async def bad_lease() -> AsyncIterator[None]:
             client.set(f"{prefix}:lease", "somebody")
-            await trio.sleep(1)
+            await trio.sleep(NEXT)
+            yield
             client.delete(f"{prefix}:lease")
 
-        async def bad_members() -> None:
+        @asynccontextmanager
+        async def bad_members() -> AsyncIterator[None]:
             client.hset("candlesync:{nodes}:members", "somebody", "nonsense")
             client.hset("candlesync:{nodes}:versions", "somebody", "1")
             client.zadd("candlesync:{nodes}:until", {"somebody": 2**52})
-            await trio.sleep(1)
+            await trio.sleep(NEXT)
+            yield
 
         for trouble in (
             bad_candle,
@@ -270,23 +312,24 @@ async def test_a_password_that_is_wrong_at_the_start_and_later() -> None:
         store = f"redis://:right@127.0.0.1:{deployment.redis.port}/0"
         for name in "ab":
             await deployment.start(name, "BTCUSDT", store=store)
-        await trio.sleep(1)
+        await trio.sleep(0.5)
         for name in "ab":
             assert (await deployment.ready(name))["status"] == "not ready"
         client.config_set("requirepass", "right")
-        report("right password to live", [await deployment.until_live()])
+        await deployment.until_live()
         staying = viewers_of(deployment, 2)
-        async with watching(staying):
+        async with watching(deployment, staying):
             await trio.sleep(0.5)
             client.config_set("requirepass", "other")
             client.execute_command("CLIENT", "KILL", "TYPE", "normal")
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-            await trio.sleep(3)
+            for name in "ab":
+                await deployment.until_state(name, "syncing", "stale", seconds=LEASE)
+            await trio.sleep(LEASE)
             for name in "ab":
                 answer = await deployment.rest(name)
                 assert answer.status_code == 200
                 assert answer.headers["Candlesync-State"] in ("syncing", "stale")
             client.config_set("requirepass", "right")
-            report("right password again to live", [await deployment.until_live()])
-            await trio.sleep(1)
+            await deployment.until_live()
         await deployment.check(staying)

@@ -1,0 +1,137 @@
+"""How long this machine kept the tests' processes from running: what a bound in real time must leave out.
+
+That a symbol is live again within three seconds is a promise of ours. A machine that has other work to do adds times
+for which nobody of ours runs, and those are measured, not guessed:
+
+- how much later than asked for a thread of the tests' own wakes from each of its short sleeps;
+- for how long the tests' process, and each that it started (and theirs), was ready to run and did not
+  (``/proc/…/schedstat``).
+
+A bound is extended by both over the time in question; of the processes, the one that waited longest counts. On a calm
+machine that is next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import trio
+
+_TICK = 0.02
+"""Seconds that the thread sleeps."""
+_GRAIN = 0.001
+"""Seconds that a sleep is late on a calm machine, too."""
+_TURN = 5
+"""Ticks between two looks at the processes."""
+
+
+def _descendants(process: int) -> Iterator[int]:
+    """The living processes that descend from one."""
+    children: list[int] = []
+    with suppress(OSError):  # it has just ended
+        for listed in Path(f"/proc/{process}/task").glob("*/children"):
+            children += map(int, listed.read_text().split())
+    for child in children:
+        yield child
+        yield from _descendants(child)
+
+
+def _waited(process: int, threads: str = "*") -> int:
+    """For how many nanoseconds a process' threads that still run have waited for a processor."""
+    waited = 0
+    with suppress(OSError):
+        for listed in Path(f"/proc/{process}/task").glob(f"{threads}/schedstat"):
+            waited += int(listed.read_text().split()[1])
+    return waited
+
+
+def _waits() -> dict[int, int]:
+    own = os.getpid()
+    return {own: _waited(own, str(own))} | {process: _waited(process) for process in _descendants(own)}
+
+
+def _around(times: list[float], begin: float, end: float) -> tuple[int, int]:
+    """The last of these times before the beginning, and the first after the end, as far as there is one."""
+    return max(0, bisect_right(times, begin) - 1), min(len(times) - 1, bisect_left(times, end))
+
+
+class Stalls:
+    """What was lost so far. Times are those of `time.monotonic`, in seconds."""
+
+    def __init__(self) -> None:
+        self._times = [time.monotonic()]
+        self._late = [0.0]
+        """Of the thread, in all, up to each of the times."""
+        self._looks = [self._times[0]]
+        self._waits = [_waits()]
+        """Of the processes, at each of the looks."""
+
+    def lost(self, begin: float, end: float) -> float:
+        """Seconds that were lost between two moments, the later of which may be now."""
+        first, last = _around(self._times, begin, end)
+        late = min(end, time.monotonic()) - self._times[last] - _TICK - _GRAIN  # and the thread sleeps still
+        slept = self._late[last] - self._late[first] + max(0.0, late)
+        first, last = _around(self._looks, begin, end)
+        before = self._waits[first]
+        waits = [waited - before.get(process, 0) for process, waited in self._waits[last].items()]
+        return slept + max(waits, default=0) / 1e9
+
+    def check(self, what: str, since: float, seconds: float, bound: float) -> None:
+        """Assert that what began at a moment took at most so many seconds, the lost ones not counted."""
+        lost = self.lost(since, since + min(seconds, 2 * bound))
+        print(f"{what}: {seconds:.2f} s, of which {lost:.2f} s were lost")  # noqa: T201 - for `pytest -s`
+        assert seconds <= bound + lost, f"{what}: {seconds:.2f} s, not {bound} s and the {lost:.2f} s that were lost"
+
+    async def until(
+        self, what: str, holds: Callable[[], Awaitable[object]], bound: float, *, since: float | None = None
+    ) -> float:
+        """Wait until something holds; after how many seconds. Asserts that it does in time, as `check`."""
+        since = time.monotonic() if since is None else since
+        while not await holds():
+            await trio.sleep(_TICK)
+            if (seconds := time.monotonic() - since) > bound + self.lost(since, since + seconds):
+                break
+        seconds = time.monotonic() - since
+        self.check(what, since, seconds, bound)
+        return seconds
+
+    def run(self, done: threading.Event) -> None:
+        """Measure until told that it is done."""
+        for turn in range(10**9):
+            asleep = time.monotonic()
+            if done.wait(_TICK):
+                return
+            now = time.monotonic()
+            self._late.append(self._late[-1] + max(0.0, now - asleep - _TICK - _GRAIN))
+            self._times.append(now)  # last: whoever reads goes by it
+            if turn % _TURN == 0:
+                self._waits.append(_waits())
+                self._looks.append(time.monotonic())
+
+
+@contextmanager
+def stalls() -> Iterator[Stalls]:
+    """Measure for as long as the block lasts."""
+    measured, done = Stalls(), threading.Event()
+    thread = threading.Thread(target=measured.run, args=(done,))
+    thread.start()
+    try:
+        yield measured
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def within(bound: float) -> Iterator[None]:
+    """Assert that the block takes at most so many seconds, the lost ones not counted."""
+    with stalls() as measured:
+        began = time.monotonic()
+        yield
+        measured.check("the block", began, time.monotonic() - began, bound)
