@@ -20,6 +20,14 @@ class Settings:
     commit_seconds: float
     """How long these are sent."""
     measurements: tuple[str, ...]
+    many_clients: int
+    """Of the broadcast to many."""
+    many_rate: float
+    """Updates a second to them: so few that no server is at its limit, for what is measured is the cost of each."""
+    series: int
+    """On one socket."""
+    series_rate: float
+    """Updates a second of every one of them."""
 
 
 @dataclass(frozen=True)
