@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from . import market
 from .upstream import Sent
 
-
 _ANY = ("",)
 """Stands for the only symbol of a client."""
 

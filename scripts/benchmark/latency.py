@@ -15,11 +15,12 @@ from typing import Self
 from .audience import Audience
 from .cores import available_cores
 from .delivery import judge, percentile
-from .findings import Findings, Settings
+from .findings import Findings, Settings, Spent
 from .measure import broadcast, end, judge_share, judge_upstream
 from .notes import Notes
 from .processes import UpstreamProcess
 from .servers import CANDLESYNC, FASTAPI, FASTAPI_UVLOOP, Contender, NotReady, Server
+from .upstream import Sent
 
 ALONE_RATE = 150.0
 """Updates a second to candlesync by itself."""
@@ -30,6 +31,10 @@ _NEAR = 0.05
 """Of a core: as near to the half as a rate must come."""
 _TRIES = 4
 _FIRST_RATE = 20.0
+
+
+def _turns(run: int, ours: _Listened, theirs: _Listened) -> tuple[_Listened, _Listened]:
+    return (ours, theirs) if run % 2 else (theirs, ours)
 
 
 def figures_of(peer: Contender) -> str:
@@ -52,8 +57,11 @@ def measure_latency(settings: Settings, run: int, logs: Path, findings: Findings
                     cores.give(theirs.server.pid)
                     rate = theirs.rate_for_half(settings)
                     # In another order each time: neither always comes first.
-                    for one in (ours, theirs) if run % 2 else (theirs, ours):
-                        one.note(rate, settings, figures_of(peer))
+                    used = {one: one.note(rate, settings, figures_of(peer)) for one in _turns(run, ours, theirs)}
+                    if abs(used[theirs] - HALF) > 2 * _NEAR:
+                        theirs_notes.remark(
+                            f"the rate of the latency took {used[theirs]:.2f} of a core, not half of it"
+                        )
                     end(theirs.server, theirs_notes)
             ours.note(ALONE_RATE, settings, "only_")
             end(ours.server, notes)
@@ -89,14 +97,14 @@ class _Listened:
         for _ in range(_TRIES):
             with Audience(settings.clients, rate).gather(self.server) as crowd:
                 sent, spent = broadcast(crowd, self.upstream, rate, settings.seconds / 3, servers=[self.server.pid])
-            used = spent.server * spent.seconds / len(sent.sent_at) * rate
+            used = _used(sent, spent, rate)
             if abs(used - HALF) <= _NEAR:
                 break
             rate *= HALF / used
         return rate
 
-    def note(self, rate: float, settings: Settings, figures: str) -> None:
-        """Measure the delays at a rate. Raises `OSError` or `RuntimeError`."""
+    def note(self, rate: float, settings: Settings, figures: str) -> float:
+        """Measure the delays at a rate; how much of a core it took. Raises `OSError` or `RuntimeError`."""
         notes = self._notes
         with Audience(settings.clients, rate).gather(self.server) as crowd:
             sent, spent = broadcast(crowd, self.upstream, rate, settings.seconds, servers=[self.server.pid])
@@ -106,8 +114,9 @@ class _Listened:
         for fault in delivery.faults:
             notes.fault(fault)
         notes.findings.messages += delivery.messages
+        used = _used(sent, spent, rate)
         if not delivery.delays:
-            return
+            return used
         share = delivery.messages / (len(sent.sent_at) * settings.clients)
         notes.add(f"{figures}p50", percentile(delivery.delays, 0.50) * 1e3, spent)
         notes.add(f"{figures}p99", percentile(delivery.delays, 0.99) * 1e3, spent)
@@ -116,3 +125,9 @@ class _Listened:
         judge_share(share, notes)
         judge_upstream(sent, rate, notes)
         notes.judge_load(spent)
+        return used
+
+
+def _used(sent: Sent, spent: Spent, rate: float) -> float:
+    """Of a core, while updates came: what is read after the last one is not counted as time."""
+    return spent.server * spent.seconds / len(sent.sent_at) * rate

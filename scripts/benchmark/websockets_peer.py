@@ -1,7 +1,7 @@
 """The peer: ``websockets.broadcast`` on uvloop, as its documentation does it.
 
-``python -m benchmark.websockets_peer PORT``. Compression and pings are as they come: permessage-deflate is agreed on with
-whoever offers it.
+``python -m benchmark.websockets_peer PORT``. Compression and pings are as they come: permessage-deflate is agreed on
+with whoever offers it.
 """
 
 from __future__ import annotations
