@@ -52,9 +52,11 @@ def main(
 ) -> None:
     """Measure candlesync beside its peers, in one run, and write bench-report/report.md and report.json.
 
-    One server beside FastAPI + uvicorn: a broadcast to many WebSocket clients, and REST. Its store in Redis beside
-    redis-py without any checks. Two nodes with one Redis beside FastAPI with Redis' publish and subscribe: from a
-    commit on the one to a frame on the other, and the other's REST.
+    One server beside FastAPI + uvicorn, websockets, node's ws and a plain socket.send: a broadcast to 300 clients, to
+    clients that offer compression (deflate), to 5,000 (many), of 50 series on each socket (series); and beside FastAPI
+    alone the delays at a higher rate (latency), and REST. Its store in Redis beside redis-py without any checks. Two
+    nodes with one Redis beside FastAPI with Redis' publish and subscribe: from a commit on the one to a frame on the
+    other, and the other's REST.
 
     Ends with status 1 if a server lost or garbled anything, or ended by itself.
     """
