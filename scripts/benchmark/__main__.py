@@ -70,8 +70,6 @@ def main(
         commit_seconds=seconds * 2 / 3,
         measurements=tuple(name for name in _MEASUREMENTS if name in only) or _MEASUREMENTS,
         many_clients=500 if quick else 5000,
-        many_rate=1.0,
-        series=50,
         series_rate=2.0 if quick else 0.5,
     )
     servers = [contender.name for contender in CONTENDERS]
