@@ -242,7 +242,7 @@ class Crowd:
     def _read(self, timeout: float) -> list[int]:
         """Read what has come, waiting so long for the first; where there was something."""
         readers = self._readers
-        ready = [descriptor for descriptor, _ in self._poll.poll(timeout, len(readers) + 1)]
+        ready = [descriptor for descriptor, _ in self._poll.poll(timeout)]
         for descriptor in ready:
             reader = readers.get(descriptor)
             if reader is None:

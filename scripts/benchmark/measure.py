@@ -41,20 +41,18 @@ def measure(contender: Contender, settings: Settings, run: int, logs: Path, find
     """
     notes = Notes(contender.label, run, findings)
     chosen = {name: one for name, one in audiences(settings).items() if name in settings.measurements}
-    several = chosen.pop("series", None)
+    many, several = chosen.pop("many", None), chosen.pop("series", None)
     has_rest = "rest" in settings.measurements and bool(contender.rest_paths)
 
     def measure_one(server: Server, upstream: UpstreamProcess) -> None:
-        # The many last: a server goes on tidying up after them.
-        many = chosen.pop("many", None)
         for audience in chosen.values():
             _broadcast(server, upstream, audience, settings.seconds, notes)
         if has_rest:
             measure_rest(server, upstream, settings.seconds / 3, notes)
-        if many:
+        if many:  # the last: a server goes on tidying up after them
             _broadcast(server, upstream, many, settings.seconds, notes)
 
-    if chosen or has_rest:
+    if chosen or has_rest or many:
         _with_server(contender, [market.SYMBOL], logs / f"{contender.name}-{run}.log", notes, measure_one)
     if several:
         log = logs / f"{contender.name}-series-{run}.log"
