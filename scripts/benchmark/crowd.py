@@ -24,6 +24,8 @@ from .websocket import DEFLATE_OFFER, PING, PONG, TEXT, Frames, accept, agreed_d
 _CHUNK = 65536
 _PATIENCE = 20.0
 """Seconds in which every client must have got what was sent; thousands of clients of a slow server need some."""
+_SUBSCRIBED_WITHIN = 120.0
+"""Seconds; thousands of subscriptions are no part of what is measured."""
 _QUIET = 0.05
 """Seconds in which nothing came: time to look at what did, when nobody waits to be read."""
 _LOOK = 0.5
@@ -195,7 +197,7 @@ class Crowd:
             client.socket.sendall(said)
             client.socket.setblocking(False)
             self._read(0)
-        if not self._read_until(lambda client: client.message_count >= answers):
+        if not self._read_until(lambda client: client.message_count >= answers, _SUBSCRIBED_WITHIN):
             raise RuntimeError("subscriptions were not answered")
         self.messages()
 
@@ -222,10 +224,10 @@ class Crowd:
         self._readers[reader.socket.fileno()] = reader
         self._poll.register(reader.socket, select.EPOLLIN)
 
-    def _read_until(self, is_done: Callable[[Client], bool]) -> bool:
+    def _read_until(self, is_done: Callable[[Client], bool], patience: float = _PATIENCE) -> bool:
         """Read until it is so for each client that is not lost; whether it is before the patience is over."""
         looked = begin = time.monotonic()
-        while time.monotonic() < begin + _PATIENCE:
+        while time.monotonic() < begin + patience:
             if self._read(_QUIET) and time.monotonic() < looked + _LOOK:
                 continue
             self._cut()

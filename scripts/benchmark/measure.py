@@ -17,7 +17,7 @@ from .delivery import judge, percentile
 from .findings import Findings, Settings, Spent
 from .meter import Meter
 from .notes import FULL, Notes
-from .processes import UpstreamProcess
+from .processes import UpstreamProcess, cpu_time
 from .rest_load import load
 from .servers import Contender, NotReady, Server
 from .upstream import Order, Sent
@@ -28,6 +28,10 @@ _WARM_UP = 0.5
 _REST_RATE = 2.0
 """Updates a second during the REST load, so that no server can answer the same bytes throughout."""
 _CONNECTIONS = 4
+_SETTLED_WITHIN = 60.0
+_LOOK = 0.2
+"""Seconds in which a server that has nothing to do uses no more of its core than `_IDLE`."""
+_IDLE = 0.05
 _SAME_SIZE = 0.05
 """The share by which messages may be longer or shorter, and still count as of one size."""
 _WHOLE = 0.99
@@ -49,7 +53,7 @@ def measure(contender: Contender, settings: Settings, run: int, logs: Path, find
             _broadcast(server, upstream, audience, settings.seconds, notes)
         if has_rest:
             measure_rest(server, upstream, settings.seconds / 3, notes)
-        if many:  # the last: a server goes on tidying up after them
+        if many:  # the last: what so many leave behind in a server's memory burdens nothing else
             _broadcast(server, upstream, many, settings.seconds, notes)
 
     if chosen or has_rest or many:
@@ -162,12 +166,14 @@ def broadcast(
 def _broadcast(server: Server, upstream: UpstreamProcess, audience: Audience, seconds: float, notes: Notes) -> None:
     """CPU per message, and delays, with all clients listening."""
     with audience.gather(server) as crowd:
+        _settle(server)
         sent, spent = broadcast(crowd, upstream, audience.rate, seconds, servers=[server.pid])
         size = crowd.size
         delivery = judge(sent, crowd.messages(), audience.symbols)
         deflated = crowd.deflated / audience.clients
         if crowd.lost:
             notes.fault(f"{crowd.lost} of {audience.clients} clients were cut off")
+    _settle(server)
     for fault in delivery.faults:
         notes.fault(fault)
     notes.findings.messages += delivery.messages
@@ -192,6 +198,16 @@ def _broadcast(server: Server, upstream: UpstreamProcess, audience: Audience, se
     if spent.server > FULL:
         notes.remark(f"{audience.rate:g} updates a second to {audience.clients} clients were all that it could do")
     notes.judge_load(spent)
+
+
+def _settle(server: Server) -> None:
+    """Wait until it is done with clients that came or left: that is no part of what is measured next."""
+    deadline = time.monotonic() + _SETTLED_WITHIN
+    while time.monotonic() < deadline:
+        before = cpu_time(server.pid)
+        time.sleep(_LOOK)
+        if cpu_time(server.pid) - before < _LOOK * _IDLE:
+            return
 
 
 def judge_share(share: float, notes: Notes) -> None:
