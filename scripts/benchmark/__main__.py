@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from .findings import Findings, Settings
+from .findings import Findings, Remark, Settings
+from .latency import measure_latency
 from .machine import describe
 from .measure import measure
 from .nodes import measure_nodes
@@ -19,7 +20,9 @@ from .servers import CANDLESYNC, CONTENDERS, NODES
 from .store import measure_store
 
 _REPORT = Path("bench-report")
-_MEASUREMENTS = ("broadcast", "rest", "store", "nodes")
+_MEASUREMENTS = ("broadcast", "deflate", "many", "series", "rest", "latency", "store", "nodes")
+_WITH_SERVER = {"broadcast", "deflate", "many", "series", "rest"}
+"""What is measured of every server."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,9 +52,11 @@ def main(
 ) -> None:
     """Measure candlesync beside its peers, in one run, and write bench-report/report.md and report.json.
 
-    One server beside FastAPI + uvicorn: a broadcast to many WebSocket clients, and REST. Its store in Redis beside
-    redis-py without any checks. Two nodes with one Redis beside FastAPI with Redis' publish and subscribe: from a
-    commit on the one to a frame on the other, and the other's REST.
+    One server beside FastAPI + uvicorn, websockets, node's ws and a plain socket.send: a broadcast to 300 clients, to
+    clients that offer compression (deflate), to 5,000 (many), of 50 series on each socket (series); and beside FastAPI
+    alone the delays at a higher rate (latency), and REST. Its store in Redis beside redis-py without any checks. Two
+    nodes with one Redis beside FastAPI with Redis' publish and subscribe: from a commit on the one to a frame on the
+    other, and the other's REST.
 
     Ends with status 1 if a server lost or garbled anything, or ended by itself.
     """
@@ -64,6 +69,8 @@ def main(
         commit_rate=rate or 50.0,
         commit_seconds=seconds * 2 / 3,
         measurements=tuple(name for name in _MEASUREMENTS if name in only) or _MEASUREMENTS,
+        many_clients=500 if quick else 5000,
+        series_rate=2.0 if quick else 0.5,
     )
     servers = [contender.name for contender in CONTENDERS]
     servers = [name for name in servers if name in only] or servers
@@ -72,6 +79,13 @@ def main(
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     _allow_files()
     findings = Findings()
+    for contender in CONTENDERS:
+        missing = contender.missing() if contender.name in servers else None
+        if missing is not None:
+            servers.remove(contender.name)
+            findings.remarks += [
+                Remark(contender.label, run, f"left out: {missing}") for run in range(1, settings.runs + 1)
+            ]
     _run(servers, settings, findings)
     text = as_markdown(settings, describe(), findings)
     _REPORT.mkdir(exist_ok=True)
@@ -91,15 +105,19 @@ def _run(servers: list[str], settings: Settings, findings: Findings) -> None:
             turn = (run - 1) % len(servers)
             for name in servers[turn:] + servers[:turn]:
                 _measure(name, settings, run, logs, findings)
+            if "latency" in settings.measurements:
+                click.echo(f"run {run} of {settings.runs}: latency …", err=True)
+                measure_latency(settings, run, logs, findings)
 
 
 def _measure(name: str, settings: Settings, run: int, logs: Path, findings: Findings) -> None:
-    alone, node = (next(one for one in some if one.name == name) for some in (CONTENDERS, NODES))
+    alone = next(one for one in CONTENDERS if one.name == name)
+    node = next((one for one in NODES if one.name == name), None)
     about = f"run {run} of {settings.runs}: {alone.label}"
-    if {"broadcast", "rest"} & set(settings.measurements):
+    if _WITH_SERVER & set(settings.measurements):
         click.echo(f"{about} …", err=True)
         measure(alone, settings, run, logs, findings)
-    if "nodes" in settings.measurements:
+    if node and "nodes" in settings.measurements:
         click.echo(f"{about}, two nodes …", err=True)
         measure_nodes(node, settings, run, logs, findings)
     if "store" in settings.measurements and name == CANDLESYNC.name:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from . import market
 from .upstream import Sent
 
+_ANY = ("",)
+"""Stands for the only symbol of a client."""
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -25,34 +28,41 @@ class Delivery:
     """What must not be, in words: empty when every client got what it should have, in order, up to the last update."""
 
 
-def judge(sent: Sent, clients: Iterable[Sequence[tuple[int, bytes]]]) -> Delivery:
-    """Judge the messages of all clients, each with the time when it had been read (nanoseconds)."""
+def judge(sent: Sent, clients: Iterable[Sequence[tuple[int, bytes]]], symbols: Sequence[str] = ()) -> Delivery:
+    """Judge the messages of all clients, each with the time when it had been read (nanoseconds).
+
+    Each update has one message of each of the symbols, for each client; without them, each client follows one,
+    whichever it is. What is in order and up to date is so symbol by symbol.
+    """
     count, size, delays, faults = 0, 0, list[float](), Counter[str]()
     for messages in clients:
-        held, revision = sent.first - 1, -1
+        held = dict.fromkeys(symbols or _ANY, sent.first - 1)
+        revisions = dict.fromkeys(symbols or _ANY, -1)
         for read_at, message in messages:
             update = market.update_of(message)
             if update is None:
                 faults["a message that is no candle"] += 1
                 continue
+            symbol = market.symbol_of(message) if symbols else _ANY[0]
+            if symbol not in held:
+                faults["a candle of something else"] += 1
+                continue
             count += 1
             size += len(message)
-            if not held < update <= sent.last:
+            if not held[symbol] < update <= sent.last:
                 faults["an update that was out of order"] += 1
                 continue
-            delays += [
-                (read_at - left_at) / 1e9 for left_at in sent.sent_at[held + 1 - sent.first : update + 1 - sent.first]
-            ]
-            held = update
+            new = slice(held[symbol] + 1 - sent.first, update + 1 - sent.first)
+            delays += [(read_at - left_at) / 1e9 for left_at in sent.sent_at[new]]
+            held[symbol] = update
             newer = market.revision_of(message)
             if newer is not None:
-                if newer <= revision:
+                if newer <= revisions[symbol]:
                     faults["a revision that did not ascend"] += 1
-                revision = newer
-        if held != sent.last:
-            faults["no last update"] += 1
+                revisions[symbol] = newer
+        faults["no last update"] += sum(update != sent.last for update in held.values())
     delays.sort()
-    texts = [f"{fault} ({number} times)" for fault, number in faults.items()]
+    texts = [f"{fault} ({number} times)" for fault, number in faults.items() if number]
     return Delivery(count, size / max(count, 1), delays, texts)
 
 

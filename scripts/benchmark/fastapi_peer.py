@@ -8,11 +8,9 @@ no client; that is the difference to candlesync, not an oversight here.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import httpx
 from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
@@ -20,43 +18,32 @@ from fastapi.responses import JSONResponse
 from websockets.asyncio.client import connect
 
 from . import market
-
-Candle = dict[str, Any]
+from .peer_candle import Candle, candle_in, candle_of, message_of, stream_url
 
 candles: list[Candle] = []
+"""Of the first symbol, which is the one that REST is asked for."""
 clients: set[WebSocket] = set()
 following = asyncio.Event()
 
 
-def candle_of(opened: int, decimals: Sequence[str], *, closed: bool) -> Candle:
-    """A candle as charts take it; its decimals are open, high, low, close and volume."""
-    o, h, low, c, v = map(float, decimals)
-    return {
-        "symbol": market.SYMBOL,
-        "interval": "1m",
-        "time": opened // 1000,
-        "open": o,
-        "high": h,
-        "low": low,
-        "close": c,
-        "volume": v,
-        "closed": closed,
-    }
-
-
 async def follow() -> None:
     """Read Binance's stream and send each update to every client."""
-    async with connect(f"{os.environ['PEER_STREAM_URL']}/stream?streams={market.STREAM}", compression=None) as stream:
+    async with connect(stream_url(), compression=None) as stream:
         following.set()
         async for message in stream:
-            k = json.loads(message)["data"]["k"]
-            candle = candle_of(k["t"], (k["o"], k["h"], k["l"], k["c"], k["v"]), closed=k["x"])
-            if candles and candles[-1]["time"] == candle["time"]:
-                candles[-1] = candle
-            else:
-                candles.append(candle)
-                del candles[: -market.CANDLES]
-            await send_to_all(json.dumps(candle))
+            candle = candle_in(message)
+            if candle["symbol"] == market.SYMBOL:
+                keep(candle)
+            await send_to_all(message_of(candle))
+
+
+def keep(candle: Candle) -> None:
+    """Put it into the history."""
+    if candles and candles[-1]["time"] == candle["time"]:
+        candles[-1] = candle
+    else:
+        candles.append(candle)
+        del candles[: -market.CANDLES]
 
 
 async def send_to_all(text: str) -> None:

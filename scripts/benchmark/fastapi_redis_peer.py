@@ -21,7 +21,8 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
 from . import market
-from .fastapi_peer import candle_of, history, live, send_to_all
+from .fastapi_peer import history, live, send_to_all
+from .peer_candle import candle_in, stream_url
 
 _NAME = os.environ["PEER_NAME"]
 _LIST, _OWNER, _CHANNEL = "peer:candles", "peer:owner", "peer:updates"
@@ -33,11 +34,10 @@ hearing = asyncio.Event()
 async def ingest(following: asyncio.Event) -> None:
     """Read Binance's stream into Redis."""
     last = json.loads((await texts())[-1])["time"]
-    async with connect(f"{os.environ['PEER_STREAM_URL']}/stream?streams={market.STREAM}", compression=None) as stream:
+    async with connect(stream_url(), compression=None) as stream:
         following.set()
         async for message in stream:
-            k = json.loads(message)["data"]["k"]
-            candle = candle_of(k["t"], (k["o"], k["h"], k["l"], k["c"], k["v"]), closed=k["x"])
+            candle = candle_in(message)
             text = json.dumps(candle)
             pipeline = redis.pipeline(transaction=False)
             if candle["time"] == last:

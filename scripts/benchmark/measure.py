@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from http.client import HTTPException
 from pathlib import Path
 
 from . import market
+from .audience import Audience, audiences
+from .cores import available_cores
 from .crowd import Crowd
-from .delivery import Delivery, judge, percentile
+from .delivery import judge, percentile
 from .findings import Findings, Settings, Spent
 from .meter import Meter
 from .notes import FULL, Notes
-from .processes import UpstreamProcess
+from .processes import UpstreamProcess, cpu_time
 from .rest_load import load
 from .servers import Contender, NotReady, Server
 from .upstream import Order, Sent
@@ -26,25 +28,65 @@ _WARM_UP = 0.5
 _REST_RATE = 2.0
 """Updates a second during the REST load, so that no server can answer the same bytes throughout."""
 _CONNECTIONS = 4
+_SETTLED_WITHIN = 60.0
+_LOOK = 0.2
+"""Seconds in which a server that has nothing to do uses no more of its core than `_IDLE`."""
+_IDLE = 0.05
+_SAME_SIZE = 0.05
+"""The share by which messages may be longer or shorter, and still count as of one size."""
 _WHOLE = 0.99
 """Of all updates to all clients: a server that has delivered as many has kept up."""
 
 
 def measure(contender: Contender, settings: Settings, run: int, logs: Path, findings: Findings) -> None:
-    """Start the server and its upstream, measure, stop them; what was found goes to ``findings``."""
+    """Start the server and its upstream, measure, stop them; what was found goes to ``findings``.
+
+    The server has a core of its own, if there are two.
+    """
     notes = Notes(contender.label, run, findings)
+    chosen = {name: one for name, one in audiences(settings).items() if name in settings.measurements}
+    many, several = chosen.pop("many", None), chosen.pop("series", None)
+    has_rest = "rest" in settings.measurements and bool(contender.rest_paths)
+
+    def measure_one(server: Server, upstream: UpstreamProcess) -> None:
+        for audience in chosen.values():
+            _broadcast(server, upstream, audience, settings.seconds, notes)
+        if has_rest:
+            measure_rest(server, upstream, settings.seconds / 3, notes)
+        if many:  # the last: what so many leave behind in a server's memory burdens nothing else
+            _broadcast(server, upstream, many, settings.seconds, notes)
+
+    if chosen or has_rest or many:
+        _with_server(contender, [market.SYMBOL], logs / f"{contender.name}-{run}.log", notes, measure_one)
+    if several:
+        log = logs / f"{contender.name}-series-{run}.log"
+
+        def measure_several(server: Server, upstream: UpstreamProcess) -> None:
+            _broadcast(server, upstream, several, settings.seconds, notes)
+
+        _with_server(contender, several.symbols, log, notes, measure_several)
+
+
+def _with_server(
+    contender: Contender,
+    symbols: Sequence[str],
+    log: Path,
+    notes: Notes,
+    measure_it: Callable[[Server, UpstreamProcess], None],
+) -> None:
+    cores = available_cores()
     with ExitStack() as stack:
-        upstream = stack.enter_context(UpstreamProcess(logs / f"upstream-{contender.name}-{run}.log"))
+        stack.enter_context(cores.apart())
+        program = ("benchmark.upstream", str(len(symbols)))
+        upstream = stack.enter_context(UpstreamProcess(log.with_name(f"upstream-{log.name}"), program))
         try:
-            server = stack.enter_context(Server(contender, upstream.port, logs / f"{contender.name}-{run}.log"))
+            server = stack.enter_context(Server(contender, upstream.port, log, symbols=symbols))
         except NotReady as error:
             notes.fault(str(error))
             return
+        cores.give(server.pid)
         try:
-            if "broadcast" in settings.measurements:
-                _broadcast(server, upstream, settings, notes)
-            if "rest" in settings.measurements:
-                measure_rest(server, upstream, settings.seconds / 3, notes)
+            measure_it(server, upstream)
         except (OSError, RuntimeError, HTTPException) as error:
             notes.fault(f"{error!r}")
         end(server, notes)
@@ -121,34 +163,51 @@ def broadcast(
         gc.enable()
 
 
-def _broadcast(server: Server, upstream: UpstreamProcess, settings: Settings, notes: Notes) -> None:
+def _broadcast(server: Server, upstream: UpstreamProcess, audience: Audience, seconds: float, notes: Notes) -> None:
     """CPU per message, and delays, with all clients listening."""
-    rate = settings.rate
-    with Crowd([server.port] * settings.clients, server.contender.socket_path) as crowd:
-        sent, spent = broadcast(crowd, upstream, rate, settings.seconds, servers=[server.pid])
-        delivery = judge(sent, crowd.messages())
+    with audience.gather(server) as crowd:
+        _settle(server)
+        sent, spent = broadcast(crowd, upstream, audience.rate, seconds, servers=[server.pid])
+        size = crowd.size
+        delivery = judge(sent, crowd.messages(), audience.symbols)
+        deflated = crowd.deflated / audience.clients
         if crowd.lost:
-            notes.fault(f"{crowd.lost} of {settings.clients} clients were cut off")
-    _note(sent, delivery, spent, settings.clients, notes)
-    judge_upstream(sent, rate, notes)
-    if spent.server > FULL:
-        notes.remark(f"{rate:g} updates a second were all that it could do")
-    notes.judge_load(spent)
-
-
-def _note(sent: Sent, delivery: Delivery, spent: Spent, clients: int, notes: Notes) -> None:
+            notes.fault(f"{crowd.lost} of {audience.clients} clients were cut off")
+    _settle(server)
     for fault in delivery.faults:
         notes.fault(fault)
     notes.findings.messages += delivery.messages
     if not delivery.messages:
         return
-    share = delivery.messages / (len(sent.sent_at) * clients)
-    notes.add("cpu", spent.server * spent.seconds / delivery.messages * 1e6, spent)
-    notes.add("p50", percentile(delivery.delays, 0.50) * 1e3, spent)
-    notes.add("p99", percentile(delivery.delays, 0.99) * 1e3, spent)
-    notes.add("delivered", share * 100, spent)
-    notes.add("message_size", delivery.size, spent)
+    share = delivery.messages / (len(sent.sent_at) * audience.clients * audience.series)
+    figures = {
+        "cpu": spent.server * spent.seconds / delivery.messages * 1e6,
+        "p50": percentile(delivery.delays, 0.50) * 1e3,
+        "p99": percentile(delivery.delays, 0.99) * 1e3,
+        "delivered": share * 100,
+        "message_size": delivery.size,
+        "wire_size": size / delivery.messages,
+        "deflated": deflated * 100,
+    }
+    for figure, value in figures.items():
+        notes.add(f"{audience.figures}{figure}", value, spent)
     judge_share(share, notes)
+    judge_upstream(sent, audience.rate, notes)
+    if abs(delivery.size / market.MESSAGE_SIZE - 1) > _SAME_SIZE:
+        notes.remark(f"its messages are of {delivery.size:.0f} bytes, not of {market.MESSAGE_SIZE}")
+    if spent.server > FULL:
+        notes.remark(f"{audience.rate:g} updates a second to {audience.clients} clients were all that it could do")
+    notes.judge_load(spent)
+
+
+def _settle(server: Server) -> None:
+    """Wait until it is done with clients that came or left: that is no part of what is measured next."""
+    deadline = time.monotonic() + _SETTLED_WITHIN
+    while time.monotonic() < deadline:
+        before = cpu_time(server.pid)
+        time.sleep(_LOOK)
+        if cpu_time(server.pid) - before < _LOOK * _IDLE:
+            return
 
 
 def judge_share(share: float, notes: Notes) -> None:

@@ -119,7 +119,7 @@ def lines_of(figure: Figure, samples: Iterable[Sample]) -> list[Line]:
             Line(
                 server,
                 runs=[sample.value for sample in own],
-                ratios=[ours[sample.run] / sample.value for sample in own if sample.run in ours],
+                ratios=[ours[sample.run] / sample.value for sample in own if sample.run in ours and sample.value],
                 cores={name: median(_cores(sample.spent, name) for sample in own) for name in figure.cores},
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -13,7 +13,7 @@ import msgspec
 
 from candlesync.store.codec import Announcement
 
-from . import market
+from . import market, node
 from .processes import Child, free_port
 
 _START_TIMEOUT = 20.0
@@ -28,12 +28,17 @@ class Contender:
     """As ``--only`` takes it."""
     label: str
     arguments: tuple[str, ...]
-    """Its command line, with ``{port}`` for its own port and ``{upstream}`` for the upstream's; and, for one of several
-    nodes, ``{redis}`` for the port of their Redis and ``{name}`` for its name."""
+    """Its command line, with ``{port}`` for its own port and ``{upstream}`` for the upstream's, ``{symbols}`` and
+    ``{streams}`` for what it follows; and, for one of several nodes, ``{redis}`` for the port of their Redis and
+    ``{name}`` for its name."""
     socket_path: str
-    """Of a WebSocket that sends nothing before the next update."""
-    rest_paths: Mapping[str, str]
+    """Of a WebSocket that sends nothing before the next update, of the first symbol or of all that there are."""
+    rest_paths: Mapping[str, str] = field(default_factory=dict)
     """Paths that answer a thousand candles, by a word for the way it is done."""
+    many_path: str = ""
+    """Of a WebSocket for many series, where ``socket_path`` has only one; each is then subscribed to."""
+    missing: Callable[[], str | None] = lambda: None
+    """Installs what it needs, and tells what cannot be had."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Environment variables, with the same places to fill."""
     ends_with_zero: bool = False
@@ -42,16 +47,30 @@ class Contender:
     """Which update of the market a message in Redis tells of, if it tells of one."""
 
 
+_LIMITS = (
+    *("CANDLESYNC_MAX_CONNECTIONS", "CANDLESYNC_MAX_CONNECTIONS_PER_ADDRESS", "CANDLESYNC_MAX_SUBSCRIPTIONS"),
+    *("CANDLESYNC_REQUEST_RATE", "CANDLESYNC_MESSAGE_RATE"),
+)
+_PEER_SETTINGS = {
+    "PEER_REST_URL": "http://127.0.0.1:{upstream}",
+    "PEER_STREAM_URL": "ws://127.0.0.1:{upstream}",
+    "PEER_STREAMS": "{streams}",
+    "PEER_MESSAGE_SIZE": str(market.MESSAGE_SIZE),
+}
+
 CANDLESYNC = Contender(
     name="candlesync",
     label="candlesync",
     arguments=(
         str(Path(sys.executable).parent / "candlesync"),
-        *("serve", market.SYMBOL, "--bind", "127.0.0.1:{port}", "--log-level", "warning"),
+        *("serve", "--bind", "127.0.0.1:{port}", "--log-level", "warning"),
         *("--rest-url", "http://127.0.0.1:{upstream}", "--stream-url", "ws://127.0.0.1:{upstream}"),
     ),
     socket_path=f"/ws/candles/{market.SYMBOL}?replay=0",
     rest_paths={"": f"/candles/{market.SYMBOL}/1m"},
+    many_path="/ws/candles",
+    # The whole crowd comes from one address, and faster than people do.
+    settings={"CANDLESYNC_SYMBOLS": "{symbols}", **dict.fromkeys(_LIMITS, "1000000")},
     ends_with_zero=True,
 )
 
@@ -71,15 +90,35 @@ def _fastapi(name: str, label: str, loop: str) -> Contender:
         arguments=_uvicorn("fastapi_peer", loop),
         socket_path=f"/ws/candles/{market.SYMBOL}",
         rest_paths={"list": "/candles/plain", "typed list": "/candles/typed", "JSONResponse": "/candles/direct"},
-        settings={"PEER_REST_URL": "http://127.0.0.1:{upstream}", "PEER_STREAM_URL": "ws://127.0.0.1:{upstream}"},
+        settings=_PEER_SETTINGS,
     )
 
 
-CONTENDERS = (
-    CANDLESYNC,
-    _fastapi("fastapi", "FastAPI", "asyncio"),
-    _fastapi("fastapi-uvloop", "FastAPI, uvloop", "uvloop"),
+FASTAPI = _fastapi("fastapi", "FastAPI", "asyncio")
+FASTAPI_UVLOOP = _fastapi("fastapi-uvloop", "FastAPI, uvloop", "uvloop")
+WEBSOCKETS = Contender(
+    name="websockets",
+    label="websockets.broadcast, uvloop",
+    arguments=(sys.executable, "-m", "benchmark.websockets_peer", "{port}"),
+    socket_path="/",
+    settings=_PEER_SETTINGS,
 )
+NODE_WS = Contender(
+    name="node-ws",
+    label="node ws",
+    arguments=("node", str(node.PROGRAM), "{port}"),
+    socket_path="/",
+    missing=node.missing,
+    settings={**_PEER_SETTINGS, "NODE_PATH": str(node.FOLDER / "node_modules")},
+)
+RAW = Contender(
+    name="raw",
+    label="raw socket.send",
+    arguments=(sys.executable, "-m", "benchmark.raw_peer", "{port}"),
+    socket_path="/",
+    settings=_PEER_SETTINGS,
+)
+CONTENDERS = (CANDLESYNC, FASTAPI, FASTAPI_UVLOOP, WEBSOCKETS, NODE_WS, RAW)
 
 
 def _committed_update(message: bytes) -> int | None:
@@ -108,8 +147,8 @@ NODES = (
         ),
         announced_update=_committed_update,
     ),
-    _fastapi_node(CONTENDERS[1], "asyncio"),
-    _fastapi_node(CONTENDERS[2], "uvloop"),
+    _fastapi_node(FASTAPI, "asyncio"),
+    _fastapi_node(FASTAPI_UVLOOP, "uvloop"),
 )
 """The same, as several nodes with one Redis. ``/ready`` of each tells its name and the names of the owners."""
 
@@ -121,15 +160,31 @@ class NotReady(Exception):
 class Server(Child):
     """A contender that runs."""
 
-    def __init__(self, contender: Contender, upstream: int, log: Path, *, redis: int = 0, name: str = "") -> None:
-        """Start it against the ports of the upstream and of Redis, and wait until it is ready.
+    def __init__(
+        self,
+        contender: Contender,
+        upstream: int,
+        log: Path,
+        *,
+        redis: int = 0,
+        name: str = "",
+        symbols: Sequence[str] = (market.SYMBOL,),
+    ) -> None:
+        """Start it against the ports of the upstream and of Redis, and wait until it is ready and follows ``symbols``.
 
         Raises `NotReady` if it never is.
         """
         self.contender = contender
         self.port = free_port()
         self.name = name
-        places = {"port": self.port, "upstream": upstream, "redis": redis, "name": name}
+        places = {
+            "port": self.port,
+            "upstream": upstream,
+            "redis": redis,
+            "name": name,
+            "symbols": ",".join(symbols),
+            "streams": "/".join(map(market.stream_of, symbols)),
+        }
         settings = {name: value.format(**places) for name, value in contender.settings.items()}
         super().__init__([argument.format(**places) for argument in contender.arguments], log, settings)
         try:

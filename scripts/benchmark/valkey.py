@@ -13,6 +13,7 @@ from .crowd import Reader
 from .processes import Child, free_port
 
 _START_TIMEOUT = 10.0
+_STAMPS_WITHIN = 5.0
 _END = b"\r\n"
 _CHUNK = 65536
 _SO_TIMESTAMPNS = 35
@@ -55,6 +56,7 @@ class Listener(Reader):
         self._rest = b""
         self._epoch = time.time_ns() - time.monotonic_ns()
         self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        _wait_for_stamps()
         self.socket.sendall(b"PSUBSCRIBE *" + _END)
         answer = self.socket.recv(4096)
         if b"psubscribe" not in answer or not answer.endswith(b":1" + _END):
@@ -83,6 +85,24 @@ class Listener(Reader):
                 found.append((read_at, payload))
         self.chunks.clear()
         return found
+
+
+def _wait_for_stamps() -> None:
+    """Wait until the kernel says when data came: it begins a moment after it was asked, and for all connections.
+
+    Raises `RuntimeError` when it never does.
+    """
+    deadline = time.monotonic() + _STAMPS_WITHIN
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as speaker:
+        hearer, _ = server.accept()
+        with hearer:
+            hearer.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            while time.monotonic() < deadline:
+                speaker.sendall(b".")
+                if hearer.recvmsg(1, 256)[1]:
+                    return
+                time.sleep(0.001)
+    raise RuntimeError("a kernel that does not say when data came")
 
 
 def _message(data: bytes) -> tuple[bytes, int] | None:
