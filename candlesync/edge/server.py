@@ -31,13 +31,15 @@ import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.events import Data, StreamClosed
+from hypercorn.protocol.events import Body, Data, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BufferCompleteError, StreamBuffer
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState, WebsocketScope
+from hypercorn.typing import Event as IOEvent
 from wsproto.connection import ConnectionState
 from wsproto.events import Ping
 from wsproto.extensions import Extension
@@ -60,7 +62,7 @@ class BoundedServer(TCPServer):
         self.line = Line(self.stream, self.cut)
         """All that is sent goes through it."""
         self.heard_at = trio.current_time()
-        """When the client was last heard of (trio time)."""
+        """When the client was last heard of (trio time); infinite while what it has said is dealt with."""
 
     async def run(self) -> None:
         """Serve the connection, as Hypercorn does; an error of it ends here, and nobody else's connection."""
@@ -97,8 +99,10 @@ class BoundedServer(TCPServer):
                     data = await self.stream.receive_some(MAX_RECV)
             except (*_GONE, trio.TooSlowError):
                 break
-            self.heard_at = trio.current_time()
+            # Nobody is silent while we deal with what it has said, and do not read on.
+            self.heard_at = inf
             await self.protocol.handle(RawData(bytes(data)))
+            self.heard_at = trio.current_time()
             if not data:
                 break
         self.cut()
@@ -139,7 +143,7 @@ class StrictStream(WSStream):
 
     async def handle(self, event: StreamEvent) -> None:
         """Take an event of the client; raises `ConnectionAbortedError` for early data, which ends the connection."""
-        is_data = isinstance(event, Data) and not self.closed
+        is_data = isinstance(event, Body | Data) and not self.closed  # HTTP/2 has bodies
         if is_data and self._owns_connection and not self.handshake.accepted:
             raise ConnectionAbortedError("data came before the handshake was answered")
         await super().handle(event)
@@ -161,8 +165,12 @@ class StrictStream(WSStream):
         interval = cast("float", self.config.websocket_ping_interval)
         while not self.closed:
             await self._send_wsproto_event(Ping())
+            due = trio.current_time() + interval
             await self.context.sleep(interval)
-            if trio.current_time() - self._connection.heard_at > SILENCE * interval:
+            now = trio.current_time()
+            # A process that was held up itself has heard nobody, and judges nobody.
+            if now - due < interval / 4 and now - self._connection.heard_at > SILENCE * interval:
+                self.closed = True  # or the handler's end would be told, as an internal error (1011)
                 self._connection.cut()
 
 
@@ -170,6 +178,55 @@ def new_stream(*arguments: Any) -> WSStream:
     """The WebSocket of a connection of ours; one of another server in this process is Hypercorn's own."""
     connection = _CONNECTION.get(None)
     return WSStream(*arguments) if connection is None else StrictStream(connection, *arguments)
+
+
+class BoundedBuffer(StreamBuffer):
+    """What a stream of HTTP/2 has still to send. Its client may grant it no room, and read all else.
+
+    Hypercorn's takes ever more for such a client, and waits for it for ever. Here what is too much waits, as long as a
+    `Line` waits for so many bytes.
+    """
+
+    def __init__(self, event_class: type[IOEvent]) -> None:
+        super().__init__(event_class)
+        self._line = _CONNECTION.get().line
+        self._shrunk = trio.Event()
+
+    async def push(self, data: bytes) -> None:
+        """Add to it, and wait while it holds too much; raises `BufferCompleteError` when nothing more may come."""
+        if self._complete:
+            raise BufferCompleteError
+        self.buffer.extend(data)
+        await self._is_empty.clear()
+        await self._line.expect(len(self.buffer), self._while_full)
+
+    async def drain(self) -> None:
+        """Wait until it is empty."""
+        await self._line.expect(len(self.buffer), super().drain)
+
+    async def pop(self, max_length: int) -> bytes:
+        """Take so many bytes from it at most."""
+        data = await super().pop(max_length)
+        self._note_shrunk()
+        return data
+
+    async def close(self) -> None:
+        """Forget what it holds."""
+        await super().close()
+        self._note_shrunk()
+
+    async def _while_full(self) -> None:
+        while len(self.buffer) >= BUFFER_HIGH_WATER:
+            await self._shrunk.wait()
+
+    def _note_shrunk(self) -> None:
+        self._shrunk.set()
+        self._shrunk = trio.Event()
+
+
+def new_buffer(event_class: type[IOEvent]) -> StreamBuffer:
+    """The buffer of a stream of a connection of ours, or Hypercorn's own, as with `new_stream`."""
+    return StreamBuffer(event_class) if _CONNECTION.get(None) is None else BoundedBuffer(event_class)
 
 
 LINE = "candlesync.line"
@@ -236,6 +293,7 @@ def install(*, send_timeout: float, grace: float, on_termination: Callable[[], N
     vars(hypercorn.trio.run)["Lifespan"] = CountingLifespan
     vars(hypercorn.protocol.h11)["WSStream"] = new_stream
     vars(hypercorn.protocol.h2)["WSStream"] = new_stream
+    vars(hypercorn.protocol.h2)["StreamBuffer"] = new_buffer
     vars(hypercorn.protocol.ws_stream)["server_extensions_handshake"] = no_extensions
 
 
