@@ -259,6 +259,7 @@ async def test_of_what_was_begun_the_rest_goes_out_and_nothing_twice() -> None:
     messages, size = messages_of(client.pipe.got)
     assert size == len(client.pipe.got)
     assert [json.loads(message)["rev"] for message in messages] == [2, 2, 3]
+    assert topic.written == 2, "what was begun is sent"
 
 
 async def test_a_connection_that_takes_nothing_does_not_hold_up_the_next() -> None:
@@ -268,6 +269,20 @@ async def test_a_connection_that_takes_nothing_does_not_hold_up_the_next() -> No
     assert [bool(client.pipe.got) for client in clients] == [True, False] * 5
     assert [client.is_parked for client in clients] == [True, False] * 5
     assert topic.written == 5
+
+
+async def test_what_was_written_is_counted_when_the_series_is_gone_too() -> None:
+    hub = Hub(100)
+    topic = hub.open(BTC)
+    topic.publish(Commit("life0", 1, (*minutes(0, 1), forming(minute(2))), begins=True))
+    client = parked(topic)
+    topic.publish(then(topic.replica, candle(minute(2)), forming(minute(3))))
+    assert hub.written == 2
+    topic.unsubscribe(client.subscriber)
+    hub.close(BTC)
+    hub.close(BTC)
+    hub.open(BTC)
+    assert hub.written == 2
 
 
 # --- any sequence at all

@@ -123,6 +123,16 @@ async def test_a_live_candle_goes_past_the_framework() -> None:
         assert raw.frames[-1][0] == TEXT
 
 
+async def test_what_went_past_the_framework_is_counted() -> None:
+    web = Web()
+    topic = web.topic()
+    async with on_a_port(web) as port, opened(port, "/ws/candles/BTCUSDT?replay=5") as raw:
+        await eventually(lambda: topic._parked)
+        publish(topic, 3)
+        await raw.read_until(b'"position":"life0-2"')
+        assert "candlesync_messages_sent_total 8.0" in (await web.get("/metrics")).body.decode()
+
+
 async def test_a_client_that_offers_compression_gets_plain_frames() -> None:
     web = Web()
     topic = web.topic()

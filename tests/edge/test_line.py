@@ -23,8 +23,8 @@ from candlesync.edge.line import Line
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test configures holds for all lines: not for those of the tests after it."""
-    for name in ("timeout", "slowest", "_end"):
-        monkeypatch.setattr(Line, name, getattr(Line, name))
+    for name, value in {"timeout": 30.0, "slowest": 1024.0, "_end": math.inf}.items():
+        monkeypatch.setattr(Line, name, value)
 
 
 class Narrow(Line):
