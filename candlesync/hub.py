@@ -254,7 +254,7 @@ class Topic:
             taken = offer(frames)
             if taken != size:
                 behind.append((subscriber, taken))
-        self.written += len(messages) * (len(self._parked) - len(behind))
+        self.written += len(messages) * (len(self._parked) - sum(not taken for _, taken in behind))
         for subscriber, taken in behind:
             # What was begun goes out whole, so its client has it; of what was not begun it has nothing.
             self._unpark(subscriber, replica.revision if taken else before)
@@ -277,12 +277,18 @@ class Hub:
     def __init__(self, history: int) -> None:
         self._history = history
         self._topics: dict[Series, Topic] = {}
+        self._written = 0
 
     def __iter__(self) -> Iterator[Topic]:
         return iter(list(self._topics.values()))
 
     def __len__(self) -> int:
         return len(self._topics)
+
+    @property
+    def written(self) -> int:
+        """Messages that were written to parked subscribers, of the topics that are gone too."""
+        return self._written + sum(topic.written for topic in self._topics.values())
 
     def get(self, series: Series) -> Topic | None:
         """The topic of a series that is followed, or `None`."""
@@ -297,4 +303,5 @@ class Hub:
 
     def close(self, series: Series) -> None:
         """Drop the topic of a series that is followed no more. Its subscribers, if any, would hear nothing again."""
-        self._topics.pop(series, None)
+        topic = self._topics.pop(series, None)
+        self._written += topic.written if topic is not None else 0

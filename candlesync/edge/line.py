@@ -100,13 +100,21 @@ class Line:
                 self._settle()
         return False
 
+    async def expect(self, size: int, wait: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Await what ends when the client has taken so many bytes; it has as long as for a `send` of them."""
+        if not await self._within(self._end_of(size), wait, *arguments):
+            self._lose()
+
+    def _end_of(self, size: int) -> float:
+        """When so many bytes must have been taken (trio time)."""
+        return trio.current_time() + self.timeout + size / self.slowest
+
     async def _drain(self, data: bytes) -> None:
         """Send the rest and then the data; the caller holds the lock."""
-        end = trio.current_time() + self.timeout + (len(self._rest) + len(data)) / self.slowest
         if not self.is_direct:
-            if not await self._within(end, self._stream.send_all, data):
-                self._lose()
+            await self.expect(len(data), self._stream.send_all, data)
             return
+        end = self._end_of(len(self._rest) + len(data))
         if data:
             self._keep(memoryview(b"".join((self._rest, data))))
         while self._rest:

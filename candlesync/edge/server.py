@@ -31,13 +31,15 @@ import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.events import Data, StreamClosed
+from hypercorn.protocol.events import Body, Data, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BufferCompleteError, StreamBuffer
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState, WebsocketScope
+from hypercorn.typing import Event as IOEvent
 from wsproto.connection import ConnectionState
 from wsproto.events import Ping
 from wsproto.extensions import Extension
@@ -119,10 +121,11 @@ class BoundedServer(TCPServer):
                     data = await self.stream.receive_some(MAX_RECV)
             except _GONE:
                 break
-            now = trio.current_time()
             if data is not None:
-                self._heard_at = now
                 await self.protocol.handle(RawData(bytes(data)))
+                # Nobody is silent while we deal with what it has said, and do not read on.
+                self._heard_at = trio.current_time()
+            now = trio.current_time()
             if now >= self._ping_at:
                 await self._ping(now)
             if data == b"" or (data is None and now >= read_until):
@@ -132,10 +135,13 @@ class BoundedServer(TCPServer):
     async def _ping(self, now: float) -> None:
         """Ping all WebSockets, and say when to do so again."""
         interval = self.config.websocket_ping_interval or inf
-        self._ping_at = now + interval
-        if now - self._heard_at > SILENCE * interval:
-            self.cut()
+        late, self._ping_at = now - self._ping_at, now + interval
         self._pinged = {stream for stream in self._pinged if not stream.closed}
+        # A process that was held up itself has heard nobody, and judges nobody.
+        if late < interval / 4 and now - self._heard_at > SILENCE * interval:
+            for stream in self._pinged:
+                stream.closed = True  # or the handler's end would be told, as an internal error (1011)
+            self.cut()
         for stream in self._pinged:
             await stream.ping()
 
@@ -175,7 +181,7 @@ class StrictStream(WSStream):
 
     async def handle(self, event: StreamEvent) -> None:
         """Take an event of the client; raises `ConnectionAbortedError` for early data, which ends the connection."""
-        is_data = isinstance(event, Data) and not self.closed
+        is_data = isinstance(event, Body | Data) and not self.closed  # HTTP/2 has bodies
         if is_data and self._owns_connection and not self.handshake.accepted:
             raise ConnectionAbortedError("data came before the handshake was answered")
         await super().handle(event)
@@ -205,6 +211,55 @@ def new_stream(*arguments: Any) -> WSStream:
     """The WebSocket of a connection of ours; one of another server in this process is Hypercorn's own."""
     connection = _CONNECTION.get(None)
     return WSStream(*arguments) if connection is None else StrictStream(connection, *arguments)
+
+
+class BoundedBuffer(StreamBuffer):
+    """What a stream of HTTP/2 has still to send. Its client may grant it no room, and read all else.
+
+    Hypercorn's takes ever more for such a client, and waits for it for ever. Here what is too much waits, as long as a
+    `Line` waits for so many bytes.
+    """
+
+    def __init__(self, event_class: type[IOEvent]) -> None:
+        super().__init__(event_class)
+        self._line = _CONNECTION.get().line
+        self._shrunk = trio.Event()
+
+    async def push(self, data: bytes) -> None:
+        """Add to it, and wait while it holds too much; raises `BufferCompleteError` when nothing more may come."""
+        if self._complete:
+            raise BufferCompleteError
+        self.buffer.extend(data)
+        await self._is_empty.clear()
+        await self._line.expect(len(self.buffer), self._while_full)
+
+    async def drain(self) -> None:
+        """Wait until it is empty."""
+        await self._line.expect(len(self.buffer), super().drain)
+
+    async def pop(self, max_length: int) -> bytes:
+        """Take so many bytes from it at most."""
+        data = await super().pop(max_length)
+        self._note_shrunk()
+        return data
+
+    async def close(self) -> None:
+        """Forget what it holds."""
+        await super().close()
+        self._note_shrunk()
+
+    async def _while_full(self) -> None:
+        while len(self.buffer) >= BUFFER_HIGH_WATER:
+            await self._shrunk.wait()
+
+    def _note_shrunk(self) -> None:
+        self._shrunk.set()
+        self._shrunk = trio.Event()
+
+
+def new_buffer(event_class: type[IOEvent]) -> StreamBuffer:
+    """The buffer of a stream of a connection of ours, or Hypercorn's own, as with `new_stream`."""
+    return StreamBuffer(event_class) if _CONNECTION.get(None) is None else BoundedBuffer(event_class)
 
 
 LINE = "candlesync.line"
@@ -275,6 +330,7 @@ def install(
     vars(hypercorn.trio.run)["Lifespan"] = CountingLifespan
     vars(hypercorn.protocol.h11)["WSStream"] = new_stream
     vars(hypercorn.protocol.h2)["WSStream"] = new_stream
+    vars(hypercorn.protocol.h2)["StreamBuffer"] = new_buffer
     vars(hypercorn.protocol.ws_stream)["server_extensions_handshake"] = no_extensions
 
 

@@ -136,7 +136,7 @@ class Metrics(Collector):
         yield GaugeMetricFamily("candlesync_sockets", "WebSockets open", value=len(sessions))
         subscribers = sum(len(topic.subscribers) for topic in self._hub)
         yield GaugeMetricFamily("candlesync_subscribers", "Subscriptions on them", value=subscribers)
-        sent = self._sockets.messages_sent + sum(session.sent for session in sessions)
+        sent = self._hub.written + self._sockets.messages_sent + sum(session.sent for session in sessions)
         yield CounterMetricFamily("candlesync_messages_sent", "WebSocket messages sent", value=sent)
         yield GaugeMetricFamily("candlesync_connections", "Connections open", value=self._connections.open)
         yield GaugeMetricFamily("candlesync_connections_limit", "Connections allowed", value=self._connections.most)

@@ -124,6 +124,7 @@ class Session(ABC):
         if await line.push(frames):
             return
         now = trio.current_time()
+        began = max(began, self._waited_until)  # two tasks may have waited at once, for one client
         self._lag = max(0.0, self._lag - (began - self._waited_until)) + (now - began)
         self._waited_until = now
         if self._lag > PATIENCE:

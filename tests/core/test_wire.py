@@ -9,6 +9,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
 
 from candlesync.core import wire
 from candlesync.core.candle import Series
@@ -109,3 +111,46 @@ def test_the_bytes_are_made_once_whoever_reads_them() -> None:
     first = wire.encode(BTC, entry)
     assert wire.encode(BTC, entry) is first
     assert wire.catch_up(BTC, [entry, entry], POSITION)[0] is first
+
+
+# --- frames
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65534, 65535, 65536, 65537, 200_000])
+def test_a_frame_is_what_a_websocket_library_makes(size: int) -> None:
+    text = "".join(chr(ord("a") + number % 26) for number in range(size))
+    assert wire.frame(text.encode()) == Connection(ConnectionType.SERVER).send(TextMessage(text))
+
+
+@given(st.text())
+def test_a_websocket_library_reads_the_message_from_its_frame(text: str) -> None:
+    client = Connection(ConnectionType.CLIENT)
+    client.receive_data(wire.frame(text.encode()))
+    (event,) = client.events()
+    assert isinstance(event, TextMessage)
+    assert (event.data, event.message_finished, event.frame_finished) == (text, True, True)
+
+
+@given(
+    st.lists(
+        st.integers(0, 40).flatmap(lambda size: st.binary(min_size=size, max_size=size))
+        | st.integers(wire.BATCH - 20, wire.BATCH + 20).map(bytes),
+        max_size=60,
+    )
+)
+def test_batches_hold_all_in_order_and_as_much_as_fits(messages: list[bytes]) -> None:
+    batches = list(wire.batches(messages))
+    assert b"".join(frames for _, frames in batches) == b"".join(map(wire.frame, messages))
+    assert sum(count for count, _ in batches) == len(messages)
+    at = 0
+    for count, frames in batches:
+        assert count >= 1
+        assert frames == b"".join(map(wire.frame, messages[at : at + count]))
+        assert len(frames) <= wire.BATCH or count == 1, "a message too long goes alone"
+        at += count
+        if at < len(messages):
+            assert len(frames) + len(wire.frame(messages[at])) > wire.BATCH, "one more would have fitted"
+
+
+def test_of_nothing_there_is_no_batch() -> None:
+    assert list(wire.batches([])) == []

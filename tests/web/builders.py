@@ -383,11 +383,12 @@ def commit(topic: Topic, *candles: Candle, begins: bool = False, life: str | Non
 
 @asynccontextmanager
 async def on_a_port(
-    web: Web, *, grace: float = 2.0, send_timeout: float = 30.0, send_buffer: int | None = None
+    web: Web, *, grace: float = 2.0, send_timeout: float = 30.0, send_buffer: int | None = None, **settings: object
 ) -> AsyncIterator[Port]:
     """The application under real Hypercorn, with our connections, on a free port.
 
     ``send_buffer`` is what the kernel keeps of what a client does not read; by default it grows to megabytes.
+    ``settings`` are Hypercorn's.
     """
     with pytest.MonkeyPatch.context() as patch:
         for module, name in SEAMS:
@@ -399,6 +400,8 @@ async def on_a_port(
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
             port = Port(listener.getsockname()[1])
             config = hypercorn_config([f"fd://{listener.detach()}"], grace)
+            for name, value in settings.items():
+                setattr(config, name, value)
             run = partial(hypercorn_serve, cast("Any", web.app), config, shutdown_trigger=port.stop.wait)
             await nursery.start(run)
             try:
@@ -413,6 +416,7 @@ SEAMS = (
     (hypercorn.trio.run, "Lifespan"),
     (hypercorn.protocol.h11, "WSStream"),
     (hypercorn.protocol.h2, "WSStream"),
+    (hypercorn.protocol.h2, "StreamBuffer"),
     (hypercorn.protocol.ws_stream, "server_extensions_handshake"),
 )
 """What `install` replaces."""

@@ -228,7 +228,7 @@ async def test_who_is_no_browser_has_no_origin() -> None:
     answer = await web.asked(DATA)
     assert answer.status == 200
     assert "Access-Control-Allow-Origin" not in answer.headers
-    assert answer.headers["Vary"] == "Origin", "a cache must not give it to a page"
+    assert "Origin" in answer.headers["Vary"], "a cache must not give it to a page"
     async with web.socket("/ws/candles/BTCUSDT?replay=1") as socket:
         await socket.receive()
 
@@ -237,7 +237,7 @@ async def test_by_default_every_page_may_ask() -> None:
     web = web_with()
     answer = await web.asked(DATA, ("Origin", CHART))
     assert answer.headers.get_list("Access-Control-Allow-Origin") == ["*"]
-    assert "Vary" not in answer.headers
+    assert "Origin" not in answer.headers["Vary"]
 
 
 @pytest.mark.parametrize(
@@ -393,9 +393,11 @@ async def test_a_token_does_not_show_when_the_application_fails() -> None:
 
 async def test_what_is_asked_for_is_asked_for_the_client_s_address() -> None:
     web = web_with(trusted_proxies=("10.0.0.1",))
-    await web.asked(DATA, client=A)
-    await web.asked(DATA, client="127.0.0.1")
-    await web.asked(DATA, ("X-Forwarded-For", B), client="10.0.0.1")
+    # By the framework's way: what can be answered at once asks for nothing.
+    slow = f"{DATA}?x="
+    await web.asked(slow, client=A)
+    await web.asked(slow, client="127.0.0.1")
+    await web.asked(slow, ("X-Forwarded-For", B), client="10.0.0.1")
     async with web.socket("/ws/candles/BTCUSDT?replay=1", client=A) as one, web.socket("/ws/candles", client=B) as many:
         await one.receive()
         await many.send({"op": "subscribe", "symbol": "BTCUSDT", "replay": 0})
