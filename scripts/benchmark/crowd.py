@@ -72,19 +72,22 @@ class Client(Reader):
 class Crowd:
     """Clients, and whatever else is read with them; a context that closes them."""
 
-    def __init__(self, ports: Sequence[int], path: str, others: Sequence[Reader] = ()) -> None:
+    def __init__(self, ports: Sequence[int], path: str | Sequence[str], others: Sequence[Reader] = ()) -> None:
         """Connect a client to each port, in this order; ``others`` are connected already.
+
+        ``path`` is the same for all, or one for each.
 
         Raises `OSError`, or `RuntimeError` for an answer that is no handshake.
         """
         self._poll = select.epoll()
         self._clients: list[Client] = []
         self._readers: dict[int, Reader] = {}
+        doors = list(zip(ports, [path] * len(ports) if isinstance(path, str) else path, strict=True))
         try:
             for reader in others:
                 self._add(reader)
-            for begin in range(0, len(ports), _AT_ONCE):
-                for connection, key in [_open(port, path) for port in ports[begin : begin + _AT_ONCE]]:
+            for begin in range(0, len(doors), _AT_ONCE):
+                for connection, key in [_open(*door) for door in doors[begin : begin + _AT_ONCE]]:
                     client = Client(connection)
                     self._clients.append(client)
                     self._add(client)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .fit import Point
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -20,6 +22,8 @@ class Settings:
     commit_seconds: float
     """How long these are sent."""
     measurements: tuple[str, ...]
+    quick: bool = False
+    """To see that it works: small sizes throughout."""
 
 
 @dataclass(frozen=True)
@@ -71,3 +75,7 @@ class Findings:
     """REST answers counted."""
     commits: int = 0
     """Commits to the store counted."""
+    frames: int = 0
+    """Frames of Binance in floods."""
+    points: list[Point] = field(default_factory=list)
+    """Cost against size."""

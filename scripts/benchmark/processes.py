@@ -134,8 +134,9 @@ class Child:
 class UpstreamProcess(Child):
     """The bench's Binance (``upstream``), seen from outside."""
 
-    def __init__(self, log: Path) -> None:
-        super().__init__([sys.executable, "-m", "benchmark.upstream"], log)
+    def __init__(self, log: Path, program: Sequence[str] = ("benchmark.upstream",)) -> None:
+        """``program`` is the module, and its arguments: ``benchmark.exchange`` has many symbols."""
+        super().__init__([sys.executable, "-m", *program], log)
         self.port = int(self.hear()["port"])
 
     def order(self, order: Order) -> None:

@@ -8,7 +8,11 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 from .findings import Findings, Remark, Sample, Settings, Spent
+from .fit import Point, far_end, fit, medians
+from .machine import Commit
 from .servers import CANDLESYNC
+from .targets import TARGETS, judge_targets
+from .text import short, spread, table
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,11 @@ class Part:
 
 
 _CORES = {"server": "server's cores", "nodes": "both nodes' cores", "load": "load's cores", "redis": "Redis's cores"}
+_CORES["upstream"] = "exchange's cores"
+_COST = "Cost against size"
 _SHARED = ("server", "redis")
 _BOTH = ("nodes", "redis", "load")
+_FLOOD = ("server", "upstream")
 _FROM_FRAME = "From the upstream's sending a frame to a client's having read it"
 _TO_OWNER = "From a commit's standing in Redis to a client of the node that made it"
 _TO_FOLLOWER = "From a commit's standing in Redis to a client of the other node"
@@ -93,6 +100,60 @@ PARTS = (
             Figure("series_size", "Memory of Redis for a series", "kB", ""),
         ),
     ),
+    Part(
+        "REST on one core",
+        "Each server pinned to a core of its own, 4 connections; requests for each second of the server's CPU. FastAPI "
+        "reads its thousand items from Redis, whose CPU is not counted; the bare ASGI application has candlesync's own "
+        "body ready.",
+        (
+            Figure("one_core", "1000 candles", "1/s", "higher", (*_SHARED, "load")),
+            Figure("one_core_quart", "1000 candles, by a request that goes through Quart", "1/s", "higher"),
+            Figure("one_core_gzip", "1000 candles as gzip", "1/s", "higher"),
+            Figure("one_core_304", "1000 candles that the client has already: 304", "1/s", "higher"),
+            Figure("one_core_size", "Size of an answer", "kB", ""),
+            Figure("one_core_gzip_size", "Size of an answer as gzip", "kB", ""),
+        ),
+    ),
+    Part(
+        "From Binance's frame to a commit",
+        "No clients; each server pinned to a core of its own. Frames as fast as they are taken, on one connection: all "
+        "of one series, or of 50 in turn. Counted is what was committed and published, of trio-websocket alone what it "
+        "has read.",
+        (
+            Figure("frames_1", "1 series: frames a second", "1/s", "higher", _FLOOD),
+            Figure("frames_50", "50 series: frames a second", "1/s", "higher", _FLOOD),
+            Figure(
+                "frames_read_1",
+                "1 series: frames a second, those that were replaced before a commit included",
+                "1/s",
+                "",
+            ),
+            Figure("frames_cpu_1", "1 series: CPU for each frame", "µs", "lower", _FLOOD),
+            Figure("frames_cpu_50", "50 series: CPU for each frame", "µs", "lower", _FLOOD),
+            Figure("frames_done_1", "1 series: committed, of all frames", "%", ""),
+            Figure("frames_done_50", "50 series: committed, of all frames", "%", ""),
+        ),
+    ),
+    Part(
+        "Memory",
+        "Growth of the server's resident set, divided by the clients or the series that came. Candlesync's clients have "
+        "had a replay and updates, Quart's nothing; the series have been asked for, updated, and asked for again.",
+        (
+            Figure("memory_client", "A client", "KiB", "lower", ("server",)),
+            Figure("memory_series", "A series of 1000 candles", "KiB", "lower", ("server",)),
+        ),
+    ),
+    Part(
+        _COST,
+        "The server pinned to a core of its own. Each client follows one series. ``CPU = a × commits + b × messages``, "
+        "fitted over all sizes by the least sum of squares of relative errors.",
+        (
+            Figure("cost_commit", "a: CPU for each commit", "µs", "lower"),
+            Figure("cost_message", "b: CPU for each message", "µs", "lower"),
+            Figure("cost_worst", "The largest difference of a size from the fit", "%", ""),
+            Figure("cost_excess", "The largest sizes above what the smaller ones alone foretell", "%", ""),
+        ),
+    ),
 )
 
 
@@ -126,14 +187,25 @@ def lines_of(figure: Figure, samples: Iterable[Sample]) -> list[Line]:
     return found
 
 
-def as_json(settings: Settings, machine: dict[str, str], findings: Findings) -> str:
+def as_json(settings: Settings, machine: dict[str, str], commit: Commit, findings: Findings) -> str:
     """Everything, each single run included."""
+    targets = [
+        {**asdict(verdict.target), "runs": verdict.values, "measured": verdict.measured, "verdict": verdict.word}
+        for verdict in judge_targets(findings.samples, TARGETS)
+    ]
     figures = [
         {"part": part.title, **asdict(figure), "servers": [asdict(line) for line in lines_of(figure, findings.samples)]}
         for part in PARTS
         for figure in part.figures
     ]
-    whole = {"machine": machine, "settings": asdict(settings), "figures": figures, **asdict(findings)}
+    whole = {
+        "commit": asdict(commit),
+        "machine": machine,
+        "settings": asdict(settings),
+        "targets": targets,
+        "figures": figures,
+        **asdict(findings),
+    }
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -147,6 +219,7 @@ def as_markdown(settings: Settings, machine: dict[str, str], findings: Findings)
         "",
         *(f"- {name}: {text}" for name, text in machine.items()),
         "",
+        *_targets(findings.samples),
     ]
     for part in PARTS:
         tables = [
@@ -156,31 +229,73 @@ def as_markdown(settings: Settings, machine: dict[str, str], findings: Findings)
         ]
         if tables:
             lines += [f"## {part.title}", "", part.about.format_map(asdict(settings)), ""]
-        for title, table in tables:
-            lines += [f"### {title}", "", *table, ""]
-    if findings.samples:
-        others = [sample.spent.others for sample in findings.samples]
-        lines += [f"Other programs used {median(others):.2f} cores meanwhile (median; at most {max(others):.2f})."]
-    if findings.messages:
-        lines.append(
-            f"{findings.messages} WebSocket messages were checked: each client's in order, up to the last update sent."
-        )
-    if findings.answers:
-        lines.append(f"{findings.answers} REST answers were counted.")
-    if findings.commits:
-        lines.append(
-            f"{findings.commits} commits to the store were counted; at the end 50 series were read and checked."
-        )
-    lines.append("")
+        for title, rows in tables:
+            lines += [f"### {title}", "", *rows, ""]
+        if tables and part.title == _COST:
+            lines += _sizes(findings.points)
+    lines += [*_counts(findings), ""]
     for title, remarks in (("Faults", findings.faults), ("Remarks", findings.remarks)):
         if remarks:
             lines += [f"## {title}", "", *_gathered(remarks), ""]
     return "\n".join(lines)
 
 
+def _counts(findings: Findings) -> list[str]:
+    """How much it was that was measured, and what was checked of it."""
+    lines = []
+    if findings.samples:
+        others = [sample.spent.others for sample in findings.samples]
+        lines.append(f"Other programs used {median(others):.2f} cores meanwhile (median; at most {max(others):.2f}).")
+    if findings.messages:
+        lines.append(
+            f"{findings.messages} WebSocket messages were checked: each client's in order, up to the last update sent."
+        )
+    if findings.answers:
+        lines.append(f"{findings.answers} REST answers were counted.")
+    if findings.frames:
+        lines.append(f"{findings.frames} frames of Binance were sent in floods.")
+    if findings.commits:
+        lines.append(
+            f"{findings.commits} commits to the store were counted; at the end 50 series were read and checked."
+        )
+    return lines
+
+
+def _targets(samples: Sequence[Sample]) -> list[str]:
+    """Of each target whether it is reached; nothing when none was measured."""
+    verdicts = judge_targets(samples, TARGETS)
+    if not any(verdict.values for verdict in verdicts):
+        return []
+    rows = [["what", "target", "measured", ""]]
+    for verdict in verdicts:
+        measured = f"{spread(verdict.values)} {verdict.target.unit or '×'}" if verdict.values else ""
+        rows.append([verdict.target.what, verdict.target.bound, measured, verdict.word])
+    return ["## Targets", "", "Candlesync's figure, divided by the peer's of the same run (×).", "", *table(rows), ""]
+
+
+def _sizes(points: Sequence[Point]) -> list[str]:
+    """Each size beside what the fit says of it, and whether the largest are above it."""
+    model = fit(points)
+    rows = [
+        ["series", "clients", "updates/s of a series", "commits/s", "messages/s", "CPU ms/s", "fit ms/s", "above it"]
+    ]
+    for point in medians(points):
+        each = [point.commits, point.messages, point.cpu * 1e3, model.cpu(point) * 1e3]
+        numbers = [point.series, point.clients, point.rate, *(value / point.seconds for value in each)]
+        rows.append([*(short(number) for number in numbers), f"{model.residual(point) * 100:+.1f} %"])
+    largest = [model.residual(point) * 100 for point in far_end(medians(points))]
+    above = sum(residual > 0 for residual in largest)
+    said = (
+        f"Over all runs a = {model.a * 1e6:.1f} µs and b = {model.b * 1e6:.2f} µs. Of the {len(largest)} sizes with "
+        f"the most series or the most clients {above} are above the fit: {min(largest):+.1f} % to "
+        f"{max(largest):+.1f} %. The table has the median run of each size."
+    )
+    return ["### Each size", "", said, "", *table(rows), "", "![cost against size](cost.png)", ""]
+
+
 def _cores(spent: Spent, name: str) -> float:
-    cores: dict[str, float] = {"server": spent.server, "nodes": spent.server, "load": spent.load, "redis": spent.redis}
-    return cores[name]
+    cores: float = getattr(spent, "server" if name == "nodes" else name)
+    return cores
 
 
 def _place(sample: Sample) -> tuple[bool, str]:
@@ -194,12 +309,10 @@ def _table(figure: Figure, found: Sequence[Line]) -> list[str]:
         head += ["candlesync ÷ this", *(_CORES[name] for name in figure.cores)]
     rows = [head]
     for line in found:
-        ratio = _spread(line.ratios) if line.ratios and line.server != CANDLESYNC.label else ""
-        row = [line.server, _spread(line.runs), ratio, *(f"{cores:.2f}" for cores in line.cores.values())]
+        ratio = spread(line.ratios) if line.ratios and line.server != CANDLESYNC.label else ""
+        row = [line.server, spread(line.runs), ratio, *(f"{cores:.2f}" for cores in line.cores.values())]
         rows.append(row[: len(head)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    return ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
+    return table(rows)
 
 
 def _gathered(remarks: Iterable[Remark]) -> list[str]:
@@ -215,14 +328,3 @@ def _gathered(remarks: Iterable[Remark]) -> list[str]:
         )
         lines.append(f"- {text}: {whose}")
     return lines
-
-
-def _spread(values: Sequence[float]) -> str:
-    if _short(min(values)) == _short(max(values)):
-        return _short(values[0])
-    return f"{_short(median(values))} ({_short(min(values))} to {_short(max(values))})"
-
-
-def _short(value: float) -> str:
-    """Three digits: no run is better than that."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -44,6 +44,8 @@ class Sent:
     """Seconds that the latest of them was behind its time."""
     connections: int
     """Servers that followed the stream: one, or something is wrong."""
+    ended_at: int = 0
+    """When a flood had been read (`exchange`); CLOCK_MONOTONIC, nanoseconds."""
 
 
 class Upstream:
@@ -82,7 +84,7 @@ class Upstream:
             async for target, headers in _requests(stream):
                 url = urlsplit(target)
                 if url.path == "/stream":
-                    await self._stream(stream, headers[b"sec-websocket-key"])
+                    await self._stream(stream, headers[b"sec-websocket-key"], target)
                     return
                 await stream.send_all(self._answer(url.path, parse_qs(url.query)))
 
@@ -100,7 +102,7 @@ class Upstream:
         )
         return f"{head}\r\n\r\n".encode("ascii") + body
 
-    async def _stream(self, stream: trio.SocketStream, key: bytes) -> None:
+    async def _stream(self, stream: trio.SocketStream, key: bytes, target: str) -> None:  # noqa: ARG002 - `exchange`
         head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         await stream.send_all(head + b"Sec-WebSocket-Accept: " + accept(key) + b"\r\n\r\n")
         frames = Frames()

@@ -1,0 +1,155 @@
+"""REST on one core: the whole history, as it is, as gzip, and as 304 for a client that has it already.
+
+Beside it stand FastAPI, which reads a thousand items from Redis for each answer, and bare ASGI on Hypercorn, whose body
+is ready: it is candlesync's own answer, taken when the run begins. All servers run at the same time, one of them is
+asked at a time. The updates of the market go to all of them, so that nobody can answer the same for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from . import market
+from .cores import available_cores
+from .findings import Findings, Settings
+from .following import UNLIMITED
+from .hypercorn_peers import BARE
+from .measure import end
+from .meter import Meter
+from .notes import FULL, Notes
+from .processes import UpstreamProcess
+from .rest_load import load
+from .servers import CANDLESYNC, NODES, Contender, NotReady, Server
+from .upstream import Order
+from .valkey import Valkey
+
+_WARM_UP = 0.3
+"""Seconds of each way before it counts."""
+_RATE = 2.0
+"""Updates a second."""
+_CONNECTIONS = 4
+_GZIP = {"Accept-Encoding": "gzip"}
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One kind of request to one server."""
+
+    server: Server
+    figure: str
+    path: str
+    way: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+
+
+def measure_one_core(settings: Settings, run: int, logs: Path, findings: Findings) -> None:
+    """Measure all of them; what was found goes to ``findings``."""
+    cores = available_cores()
+    notes = Notes(CANDLESYNC.label, run, findings)
+    if not cores.are_apart:
+        notes.remark("there is only one core: servers and load share it")
+    with cores.apart(), ExitStack() as stack:
+        upstream = stack.enter_context(UpstreamProcess(logs / f"upstream-one-core-{run}.log"))
+        redis = stack.enter_context(Valkey(logs / f"valkey-one-core-{run}.log"))
+        servers: list[Server] = []
+
+        def start(contender: Contender) -> Server:
+            log = logs / f"one-core-{contender.name}-{run}.log"
+            server = Server(contender, upstream.port, log, redis=redis.port, name=contender.name)
+            servers.append(stack.enter_context(server))
+            cores.give(server.pid)
+            return server
+
+        try:
+            ours = start(replace(CANDLESYNC, settings={**CANDLESYNC.settings, **UNLIMITED}))
+            body = logs / f"body-{run}"
+            (path,) = CANDLESYNC.rest_paths.values()
+            body.write_bytes(ours.get(path)[1])
+            start(replace(BARE, settings={"PEER_BODY": str(body)}))
+            for peer in NODES[1:]:
+                start(peer)
+            ways = list(_ways(servers))
+            turn = run % len(ways)
+            for way in ways[turn:] + ways[:turn]:
+                _measure(way, upstream, redis, settings, Notes(way.server.contender.label, run, findings))
+        except (NotReady, OSError, RuntimeError, HTTPException) as error:
+            notes.fault(f"{error!r}")
+        for server in servers:
+            end(server, Notes(server.contender.label, run, findings))
+
+
+def _ways(servers: list[Server]) -> Iterator[_Way]:
+    ours, bare, *peers = servers
+    for server in (ours, bare):
+        (path,) = server.contender.rest_paths.values()
+        yield _Way(server, "one_core", path)
+        yield _Way(server, "one_core_gzip", path, headers=_GZIP)
+        yield _Way(server, "one_core_304", path, status=304)
+    # What looks at more than the path and two headers goes through the framework (`web/`), if not all does.
+    for peer in peers:
+        for way in ("plain", "typed", "parsed", "joined"):
+            yield _Way(peer, "one_core", f"/candles/{way}", _LABELS[way])
+
+
+_LABELS = {"plain": "list", "typed": "typed list", "parsed": "JSONResponse", "joined": "joined texts"}
+
+
+def _measure(way: _Way, upstream: UpstreamProcess, redis: Valkey, settings: Settings, notes: Notes) -> None:
+    server, seconds = way.server, settings.seconds / 3
+    headers = dict(way.headers)
+    shown, tag = _look(server, way.path, headers)
+    if headers == _GZIP and shown != "gzip":
+        notes.remark("it has no gzip: not measured")
+        return
+    if way.status == 304:
+        if not tag:
+            notes.remark("it has no ETag: 304 is not measured")
+            return
+        headers["If-None-Match"] = tag
+
+    load(server.port, way.path, _CONNECTIONS, _WARM_UP, headers=headers, status=way.status)
+    if way.status == 200:  # an update would make another body, and end the 304s
+        upstream.order(Order(max(1, int(_RATE * seconds)), _RATE))
+    meter = Meter([server.pid], upstream=upstream.pid, redis=redis.pid)
+    answered = load(server.port, way.path, _CONNECTIONS, seconds, headers=headers, status=way.status)
+    spent = meter.read()
+    notes.add(way.figure, answered.requests / (spent.server * spent.seconds), spent, way=way.way)
+    notes.add(f"{way.figure}_size", answered.size / 1000, spent, way=way.way)
+    notes.findings.answers += answered.requests
+    if way.status == 200:
+        update = upstream.report().last
+        fault = None if server.contender.label == BARE.label else _fault(server, way.path, update)
+        if fault is not None:
+            notes.fault(fault)
+    if spent.server < FULL:
+        notes.remark("it did not have a whole core for REST: what stands is the figure for each second of its CPU")
+    notes.judge_load(spent)
+
+
+def _look(server: Server, path: str, headers: Mapping[str, str]) -> tuple[str, str]:
+    """How the body is encoded that answers such a request, and its ETag. Raises `OSError` or `HTTPException`."""
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10.0)
+    try:
+        connection.request("GET", path, headers=dict(headers))
+        response = connection.getresponse()
+        response.read()
+        return response.getheader("Content-Encoding", ""), response.getheader("ETag", "")
+    finally:
+        connection.close()
+
+
+def _fault(server: Server, path: str, update: int) -> str | None:
+    fault: str | None = None
+    for _ in range(10):  # the last update may still be on its way
+        status, body = server.get(path)
+        fault = f"REST status {status}" if status != 200 else market.fault_of_history(body, update)
+        if fault is None:
+            break
+        time.sleep(0.1)
+    return fault
