@@ -13,13 +13,14 @@ import json
 import sys
 import time
 from contextlib import suppress
-from functools import lru_cache
+from dataclasses import asdict
+from functools import lru_cache, partial
 from urllib.parse import parse_qs, urlsplit
 
 import trio
 
 from . import market
-from .upstream import Order, Sent, Upstream
+from .upstream import Order, Sent, requests, say
 from .websocket import CLOSE, PING, PONG, TEXT, Frames, accept, frame
 
 _CHUNK = 2**16
@@ -69,14 +70,23 @@ class _Follower:
                 await self.stream.send_all(data)
 
 
-class Exchange(Upstream):
+class Exchange:
     """The server."""
 
     def __init__(self, count: int) -> None:
-        super().__init__()
+        self._update = 0
         self._symbols = {name.lower(): name for name in symbols(count)}
         self._followers: set[_Follower] = set()
         self._flood: dict[_Follower, bytes] = {}
+
+    async def run(self) -> None:
+        """Serve until standard input ends."""
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1"))
+            say({"port": listeners[0].socket.getsockname()[1]})
+            async for line in trio.wrap_file(sys.stdin):
+                say(asdict(await self._send(Order(**json.loads(line)))))
+            nursery.cancel_scope.cancel()
 
     async def _send(self, order: Order) -> Sent:
         if order.rate:
@@ -120,19 +130,28 @@ class Exchange(Upstream):
     def _frame(self, stream: str) -> bytes:
         return kline_frame(self._symbols[stream.partition("@")[0]], self._update)
 
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        # The server under test may go at any time.
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for target, headers in requests(stream):
+                url, query = urlsplit(target), parse_qs(urlsplit(target).query)
+                if url.path == "/stream":
+                    await self._stream(stream, headers[b"sec-websocket-key"], query["streams"][0].split("/"))
+                    return
+                await stream.send_all(self._answer(url.path, query))
+
     def _answer(self, path: str, query: dict[str, list[str]]) -> bytes:
         if path == "/api/v3/exchangeInfo":
             info = json.loads(market.exchange_info())
             (shape,) = info["symbols"]
             info["symbols"] = [{**shape, "symbol": name} for name in self._symbols.values()]
-            return _http(json.dumps(info).encode())
+            return _http(200, json.dumps(info).encode())
         if path == "/api/v3/klines":
             start, end = (int(query[name][0]) if name in query else None for name in ("startTime", "endTime"))
-            return _http(_klines(self._update, int(query.get("limit", ["500"])[0]), start, end))
-        return super()._answer(path, query)
+            return _http(200, _klines(self._update, int(query.get("limit", ["500"])[0]), start, end))
+        return _http(404, b"{}")
 
-    async def _stream(self, stream: trio.SocketStream, key: bytes, target: str) -> None:
-        names = parse_qs(urlsplit(target).query)["streams"][0].split("/")
+    async def _stream(self, stream: trio.SocketStream, key: bytes, names: list[str]) -> None:
         follower = _Follower(stream, names)
         head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         await follower.send(head + b"Sec-WebSocket-Accept: " + accept(key) + b"\r\n\r\n")
@@ -173,8 +192,8 @@ def _acknowledge(follower: _Follower, request: dict[str, object]) -> bytes:
     return json.dumps({"result": None, "id": request["id"]}).encode()
 
 
-def _http(body: bytes) -> bytes:
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+def _http(status: int, body: bytes) -> bytes:
+    head = f"HTTP/1.1 {status} \r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode("ascii") + body
 
 

@@ -83,22 +83,42 @@ def judge_targets(samples: Iterable[Sample], targets: Sequence[Target]) -> list[
 
 
 _NOISE = 0.15
-_CPU = "CPU per delivered message"
+_FASTAPI = "FastAPI"
+_PEERS = (
+    # Each peer's label in the bench, and how much of its CPU is allowed.
+    (_FASTAPI, 1 / 3),
+    ("websockets.broadcast, uvloop", 2 / 3),
+    ("node ws", 0.8),
+    ("raw socket.send", 2.2),
+)
+_AUDIENCES = (
+    # What begins the names of the figures, and who listens.
+    ("", "300 clients"),
+    ("deflate_", "300 clients that offer permessage-deflate"),
+    ("many_", "5,000 clients"),
+    ("series_", "300 clients, 50 series on each socket"),
+)
 _REST = "REST, 1000 candles, one core"
 _BARE = "bare ASGI on Hypercorn, ready body"
-_REDIS = "FastAPI with Redis"
 _STREAM = "trio-websocket alone"
 
 TARGETS = (
-    Target(f"{_CPU}, 300 clients, beside FastAPI", "cpu", at_most=1 / 3, peer="FastAPI", noise=_NOISE),
-    Target("Frame in → frame out, p50, beside FastAPI", "p50", at_most=0.5, peer="FastAPI"),
-    Target(f"{_REST}, beside FastAPI reading Redis, list", "one_core", at_least=20, peer=f"{_REDIS} (list)"),
-    Target(f"{_REST}, the same, typed list", "one_core", at_least=20, peer=f"{_REDIS} (typed list)"),
-    Target(f"{_REST}, the same, JSONResponse", "one_core", at_least=20, peer=f"{_REDIS} (JSONResponse)"),
-    Target(f"{_REST}, before the framework, beside bare ASGI", "one_core", at_least=0.9, peer=_BARE),
-    Target(f"{_REST}, through Quart, beside bare ASGI", "one_core_quart", at_least=0.6, peer=_BARE),
-    Target("Upstream frames a second, 1 series, beside trio-websocket", "frames_1", at_least=0.4, peer=_STREAM),
-    Target("Upstream frames a second, 50 series, beside trio-websocket", "frames_50", at_least=0.4, peer=_STREAM),
+    *(
+        Target(f"CPU per delivered message, {who}", f"{figures}cpu", at_most=share, peer=peer, noise=_NOISE)
+        for figures, who in _AUDIENCES
+        for peer, share in _PEERS
+    ),
+    # The way that the target was set by. Those that leave more to pydantic or to `json.dumps` stand in the report, too:
+    # twenty times those would be more than Hypercorn itself can answer.
+    Target(f"{_REST}, serialised by FastAPI", "one_core", at_least=20, peer="FastAPI with Redis (list)"),
+    Target(f"{_REST}, before the framework", "one_core", at_least=0.9, peer=_BARE),
+    Target(f"{_REST}, through Quart", "one_core_quart", at_least=0.6, peer=_BARE),
+    Target(
+        "Frame in → frame out, p50, where it takes the peer half a core", "half_fastapi_p50", at_most=0.5, peer=_FASTAPI
+    ),
+    Target("Frame in → frame out, p99, alone at 150 updates a second", "only_p99", at_most=10, unit="ms"),
+    Target("Upstream frames a second, 1 series", "frames_1", at_least=0.4, peer=_STREAM),
+    Target("Upstream frames a second, 50 series", "frames_50", at_least=0.4, peer=_STREAM),
     Target("Memory of a client, in all", "memory_client", at_most=56, unit="KiB"),
     Target("Memory of a series of 1000 candles, all told", "memory_series", at_most=600, unit="KiB"),
     Target("Cost of the largest sizes above what the smaller ones foretell", "cost_excess", at_most=25, unit="%"),

@@ -59,9 +59,9 @@ class Upstream:
         """Serve until standard input ends."""
         async with trio.open_nursery() as nursery:
             listeners = await nursery.start(partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1"))
-            _say({"port": listeners[0].socket.getsockname()[1]})
+            say({"port": listeners[0].socket.getsockname()[1]})
             async for line in trio.wrap_file(sys.stdin):
-                _say(asdict(await self._send(Order(**json.loads(line)))))
+                say(asdict(await self._send(Order(**json.loads(line)))))
             nursery.cancel_scope.cancel()
 
     async def _send(self, order: Order) -> Sent:
@@ -81,10 +81,10 @@ class Upstream:
     async def _serve(self, stream: trio.SocketStream) -> None:
         # The server under test may go at any time.
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            async for target, headers in _requests(stream):
+            async for target, headers in requests(stream):
                 url = urlsplit(target)
                 if url.path == "/stream":
-                    await self._stream(stream, headers[b"sec-websocket-key"], target)
+                    await self._stream(stream, headers[b"sec-websocket-key"])
                     return
                 await stream.send_all(self._answer(url.path, parse_qs(url.query)))
 
@@ -102,7 +102,7 @@ class Upstream:
         )
         return f"{head}\r\n\r\n".encode("ascii") + body
 
-    async def _stream(self, stream: trio.SocketStream, key: bytes, target: str) -> None:  # noqa: ARG002 - `exchange`
+    async def _stream(self, stream: trio.SocketStream, key: bytes) -> None:
         head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         await stream.send_all(head + b"Sec-WebSocket-Accept: " + accept(key) + b"\r\n\r\n")
         frames = Frames()
@@ -127,7 +127,7 @@ class Upstream:
                     await stream.send_all(data)
 
 
-async def _requests(stream: trio.SocketStream) -> AsyncIterator[tuple[str, dict[bytes, bytes]]]:
+async def requests(stream: trio.SocketStream) -> AsyncIterator[tuple[str, dict[bytes, bytes]]]:
     """The GET requests of one connection: target and headers. They have no bodies."""
     buffer = b""
     async for data in stream:
@@ -139,7 +139,8 @@ async def _requests(stream: trio.SocketStream) -> AsyncIterator[tuple[str, dict[
             yield request.split()[1].decode("ascii"), {name.lower(): value.strip() for name, _, value in fields}
 
 
-def _say(value: object) -> None:
+def say(value: object) -> None:
+    """A line to whoever has started this."""
     print(json.dumps(value), flush=True)
 
 
