@@ -9,6 +9,7 @@ from itertools import product
 import pytest
 
 from scripts.benchmark.compare import Report, compare
+from scripts.benchmark.figures import PARTS
 from scripts.benchmark.findings import Findings, Sample, Settings, Spent
 from scripts.benchmark.fit import Point, excess, far_end, fit, medians
 from scripts.benchmark.machine import Commit
@@ -122,6 +123,7 @@ def test_each_target_has_one_bound_and_a_row_of_its_own() -> None:
     assert all((target.at_most is None) != (target.at_least is None) for target in TARGETS)
     assert all(bool(target.peer) != bool(target.unit) for target in TARGETS)
     assert len({(target.figure, target.peer, target.bound) for target in TARGETS}) == len(TARGETS)
+    assert {target.figure for target in TARGETS} <= {figure.name for part in PARTS for figure in part.figures}
 
 
 def _report(*samples: Sample, sha: str = "1" * 40) -> Report:
