@@ -6,24 +6,23 @@ updated at the same rate, evenly spread.
 
 from __future__ import annotations
 
-import time
-from contextlib import ExitStack
-from http.client import HTTPException
-from itertools import groupby
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby, pairwise
 from pathlib import Path
 
+from . import market
 from .cores import available_cores
 from .crowd import Crowd
-from .delivery import judge
 from .exchange import symbols
 from .findings import Findings, Settings, Spent
 from .fit import Point, excess, fit
-from .following import counters, following
+from .following import FAILURES, counters, following, served, wait_until_empty
 from .measure import broadcast, end
 from .notes import FULL, Notes
 from .processes import UpstreamProcess
-from .servers import CANDLESYNC, NotReady, Server
-from .upstream import Order
+from .servers import CANDLESYNC, Server
+from .upstream import Order, Sent
 
 _SIZES = (
     # series, clients, updates a second of each series
@@ -41,8 +40,6 @@ _SIZES = (
     (500, 5000, 0.5),
 )
 _QUICK = ((1, 10, 50.0), (1, 100, 10.0), (5, 10, 20.0), (20, 10, 10.0), (20, 100, 5.0))
-_EMPTY_WITHIN = 30.0
-"""Seconds in which a server must have let go of clients that left."""
 
 
 def measure_cost(settings: Settings, run: int, logs: Path, findings: Findings) -> None:
@@ -52,20 +49,16 @@ def measure_cost(settings: Settings, run: int, logs: Path, findings: Findings) -
     found: list[tuple[Point, Spent]] = []
     with cores.apart():
         for series, sizes in groupby(_QUICK if settings.quick else _SIZES, key=lambda size: size[0]):
-            log = logs / f"cost-{series}-{run}"
             try:
-                with ExitStack() as stack:
-                    program = ("benchmark.exchange", str(series))
-                    exchange = stack.enter_context(UpstreamProcess(log.with_suffix(".exchange"), program))
-                    server = stack.enter_context(Server(following(series), exchange.port, log))
+                with served(following(series), series, logs / f"cost-{series}-{run}") as (server, exchange):
                     cores.give(server.pid)
                     for size in sizes:
                         # Two rounds at least, however slow.
                         seconds = max(settings.seconds / 2, 2 / size[2])
                         found.append(_point(server, exchange, size, seconds, notes))
-                        _wait_until_empty(server)
+                        wait_until_empty(server)
                     end(server, notes)
-            except (NotReady, OSError, RuntimeError, HTTPException) as error:
+            except FAILURES as error:
                 notes.fault(f"{series} series: {error!r}")
     points = [point for point, _ in found]
     findings.points += points
@@ -94,11 +87,7 @@ def _point(
     shown = exchange.report().last
     with Crowd([server.port] * clients, paths) as crowd:
         sent, spent = broadcast(crowd, exchange, rate, seconds, servers=[server.pid])
-        received = crowd.messages()
-        delivery = judge(sent, received)
-        faults = delivery.faults
-        if any(_names(names[client % series]) not in text for client, got in enumerate(received) for _, text in got):
-            faults.append("a client got a candle of a series that it does not follow")
+        messages, faults = _judge(sent, crowd.messages(), [names[client % series] for client in range(clients)])
         if crowd.lost:
             faults.append(f"{crowd.lost} clients were cut off")
     (after,) = counters(server, "candlesync_commits_total")
@@ -108,20 +97,21 @@ def _point(
     if spent.server > FULL:
         notes.remark(f"{about}: more than it could do")
     notes.judge_load(spent)
-    notes.findings.messages += delivery.messages
+    notes.findings.messages += messages
     # Of the commits, some were the warm-up's, as many for each update as of those that count.
     commits = round((after - before) * len(sent.sent_at) / (sent.last - shown))
     cpu = spent.server * spent.seconds
-    return Point(series, clients, rate, notes.run, commits, delivery.messages, cpu, spent.seconds), spent
+    return Point(series, clients, rate, notes.run, commits, messages, cpu, spent.seconds), spent
 
 
-def _names(symbol: str) -> bytes:
-    return f'"symbol":"{symbol}"'.encode()
-
-
-def _wait_until_empty(server: Server) -> None:
-    deadline = time.monotonic() + _EMPTY_WITHIN
-    while counters(server, "candlesync_sockets") != [0]:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"clients that left {_EMPTY_WITHIN:g} s ago are still there")
-        time.sleep(0.2)
+def _judge(
+    sent: Sent, received: Sequence[Sequence[tuple[int, bytes]]], followed: Sequence[str]
+) -> tuple[int, list[str]]:
+    """How many messages the clients got, and what was wrong with them. ``followed`` is each client's series."""
+    faults = Counter[str]()
+    for got, symbol in zip(received, followed, strict=True):
+        updates = [market.update_of(message) or 0 for _, message in got]
+        faults["a candle of another series"] += sum(f'"{symbol}"'.encode() not in message for _, message in got)
+        faults["an update that was out of order"] += sum(later <= update for update, later in pairwise(updates))
+        faults["no last update"] += not updates or updates[-1] != sent.last
+    return sum(map(len, received)), [f"{fault} ({count} times)" for fault, count in faults.items() if count]

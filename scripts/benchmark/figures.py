@@ -85,6 +85,16 @@ def _delays(figures: str, where: str) -> tuple[Figure, ...]:
     )
 
 
+def _frames(series: int) -> tuple[Figure, ...]:
+    where = f"{series} series"
+    return (
+        Figure(f"frames_{series}", f"{where}: frames for each second of CPU", "1/s", "higher", _FLOOD),
+        Figure(f"frames_read_{series}", f"{where}: the same with those that were replaced uncommitted", "1/s", ""),
+        Figure(f"frames_done_{series}", f"{where}: committed, of all frames", "%", ""),
+        Figure(f"frames_wall_{series}", f"{where}: frames a second", "1/s", "higher", _FLOOD),
+    )
+
+
 PARTS = (
     Part(
         "One server",
@@ -168,24 +178,14 @@ PARTS = (
         "of one series, or of 50 in turn. Counted is what was committed and published, of trio-websocket alone what it "
         "has read.",
         (
-            Figure("frames_1", "1 series: frames a second", "1/s", "higher", _FLOOD),
-            Figure("frames_50", "50 series: frames a second", "1/s", "higher", _FLOOD),
-            Figure(
-                "frames_read_1",
-                "1 series: frames a second, those that were replaced before a commit included",
-                "1/s",
-                "",
-            ),
-            Figure("frames_cpu_1", "1 series: CPU for each frame", "µs", "lower", _FLOOD),
-            Figure("frames_cpu_50", "50 series: CPU for each frame", "µs", "lower", _FLOOD),
-            Figure("frames_done_1", "1 series: committed, of all frames", "%", ""),
-            Figure("frames_done_50", "50 series: committed, of all frames", "%", ""),
+            *_frames(1),
+            *_frames(50),
         ),
     ),
     Part(
         "Memory",
         "Growth of the server's resident set, divided by the clients or the series that came. Candlesync's clients "
-        "have had a replay and updates, Quart's nothing; the series have been asked for, updated, and asked for again.",
+        "have had a replay and updates, Quart's nothing; each series has been updated, and asked for over REST.",
         (
             Figure("memory_client", "A client", "KiB", "lower", ("server",)),
             Figure("memory_series", "A series of 1000 candles", "KiB", "lower", ("server",)),

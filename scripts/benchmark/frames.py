@@ -14,19 +14,18 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from . import market
 from .cores import Cores, available_cores
 from .exchange import symbols
 from .findings import Findings, Settings
-from .following import counters, following
+from .following import FAILURES, counters, following, served
 from .measure import end
 from .meter import Meter
 from .notes import FULL, Notes
 from .processes import Child, UpstreamProcess
-from .servers import CANDLESYNC, NotReady, Server
+from .servers import CANDLESYNC
 from .upstream import Order, Sent
 
 _SERIES = (1, 50)
@@ -76,9 +75,10 @@ class _Flood:
         spent = meter.read()
         done = _settled(count) - before
         seconds = (sent.ended_at - sent.sent_at[0]) / 1e9
-        notes.add(f"frames_{self.series}", done / seconds, spent)
-        notes.add(f"frames_read_{self.series}", frames / seconds, spent)
-        notes.add(f"frames_cpu_{self.series}", spent.server * spent.seconds / done * 1e6, spent)
+        cpu = spent.server * spent.seconds
+        notes.add(f"frames_{self.series}", done / cpu, spent)
+        notes.add(f"frames_read_{self.series}", frames / cpu, spent)
+        notes.add(f"frames_wall_{self.series}", done / seconds, spent)
         notes.add(f"frames_done_{self.series}", done / frames * 100, spent)
         notes.findings.frames += frames
         way = f"{self.series} series on one connection"
@@ -89,7 +89,7 @@ class _Flood:
         if done < _WHOLE * frames:
             notes.remark(f"{way}: updates replaced each other before they were committed; what was committed counts")
         if spent.server < FULL:
-            notes.remark(f"{way}: it did not have a whole core, or waited for the exchange")
+            notes.remark(f"{way}: it did not have a whole core: what stands is the figure for each second of its CPU")
         return sent
 
 
@@ -101,38 +101,39 @@ def measure_frames(settings: Settings, run: int, logs: Path, findings: Findings)
             for label, measure in ((CANDLESYNC.label, _candlesync), (PEER, _peer)):
                 notes = Notes(label, run, findings)
                 log = logs / f"frames-{label.partition('-')[0]}-{series}-{run}"
-                with ExitStack() as stack:
-                    program = ("benchmark.exchange", str(series))
-                    exchange = stack.enter_context(UpstreamProcess(log.with_suffix(".exchange"), program))
-                    flood = _Flood(exchange, series, round(_FRAMES * settings.seconds))
-                    try:
-                        measure(flood, log, cores, notes)
-                    except (NotReady, OSError, RuntimeError, HTTPException) as error:
-                        notes.fault(f"{series} series: {error!r}")
+                try:
+                    measure(series, round(_FRAMES * settings.seconds), log, cores, notes)
+                except FAILURES as error:
+                    notes.fault(f"{series} series: {error!r}")
 
 
-def _candlesync(flood: _Flood, log: Path, cores: Cores, notes: Notes) -> None:
-    with Server(following(flood.series), flood.exchange.port, log) as server:
+def _candlesync(series: int, frames: int, log: Path, cores: Cores, notes: Notes) -> None:
+    with served(following(series), series, log) as (server, exchange):
+        flood = _Flood(exchange, series, frames)
         cores.give(server.pid)
-        frames = flood.warm_up()
+        sent_frames = flood.warm_up()
         sent = flood.measure(server.pid, lambda: counters(server, "candlesync_commits_total")[0], notes)
-        frames += flood.frames // flood.series * flood.series
+        sent_frames += frames // series * series
         received, unreadable = counters(
             server, "candlesync_stream_frames_total", "candlesync_stream_unreadable_frames_total"
         )
-        if received < frames or unreadable:
-            notes.fault(f"{received} of {frames} frames were received, {unreadable} of them unreadable")
-        for symbol in {symbols(flood.series)[0], symbols(flood.series)[-1]}:
+        if received < sent_frames or unreadable:
+            notes.fault(f"{received} of {sent_frames} frames were received, {unreadable} of them unreadable")
+        for symbol in {symbols(series)[0], symbols(series)[-1]}:
             fault = market.fault_of_history(server.get(f"/candles/{symbol}/1m")[1], sent.last)
             if fault is not None:
                 notes.fault(f"after a flood: {symbol}: {fault}")
         end(server, notes)
 
 
-def _peer(flood: _Flood, log: Path, cores: Cores, notes: Notes) -> None:
-    names = "/".join(f"{symbol.lower()}@kline_1m" for symbol in symbols(flood.series))
-    url = f"ws://127.0.0.1:{flood.exchange.port}/stream?streams={names}"
-    with Child([sys.executable, "-m", "benchmark.stream_peer", url], log) as peer:
+def _peer(series: int, frames: int, log: Path, cores: Cores, notes: Notes) -> None:
+    names = "/".join(f"{symbol.lower()}@kline_1m" for symbol in symbols(series))
+    with ExitStack() as stack:
+        program = ("benchmark.exchange", str(series))
+        exchange = stack.enter_context(UpstreamProcess(log.with_suffix(".exchange"), program))
+        url = f"ws://127.0.0.1:{exchange.port}/stream?streams={names}"
+        peer = stack.enter_context(Child([sys.executable, "-m", "benchmark.stream_peer", url], log))
+        flood = _Flood(exchange, series, frames)
         peer.hear()
         cores.give(peer.pid)
 

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from http.client import HTTPConnection, HTTPException
+from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 
 from . import market
 from .crowd import Crowd
 from .exchange import symbols
-from .findings import Findings, Settings
-from .following import counters, following
+from .findings import Findings, Settings, Spent
+from .following import FAILURES, counters, following, served, wait_until_empty
 from .hypercorn_peers import QUART
 from .measure import end
 from .meter import Meter
 from .notes import Notes
 from .processes import UpstreamProcess
-from .servers import CANDLESYNC, Contender, NotReady, Server
+from .servers import CANDLESYNC, Server
 from .upstream import Order
 
 _RESIDENT = re.compile(r"^Rss:\s+(\d+) kB$", re.MULTILINE)
 _SETTLING = 1.0
 """Seconds before a reading: what a connection's beginning and end leave to be done is done by then."""
-_UPDATES = Order(3, 2.0)
+_UPDATES = Order(3, 1.0)
 """That all have had when it is read."""
 
 
@@ -48,36 +47,29 @@ def measure_memory(settings: Settings, run: int, logs: Path, findings: Findings)
     size = _QUICK if settings.quick else Size()
     for contender in (following(1), QUART):
         notes = Notes(contender.label, run, findings)
-        with ExitStack() as stack:
-            log = logs / f"memory-{contender.name}-{run}"
-            try:
-                exchange = stack.enter_context(
-                    UpstreamProcess(log.with_suffix(".exchange"), ("benchmark.exchange", "1"))
-                )
-                server = stack.enter_context(Server(contender, exchange.port, log))
-                _clients(server, exchange, size, notes)
-                end(server, notes)
-            except (NotReady, OSError, RuntimeError, HTTPException) as error:
-                notes.fault(f"{error!r}")
-    notes = Notes(CANDLESYNC.label, run, findings)
-    with ExitStack() as stack:
-        log = logs / f"memory-series-{run}"
         try:
-            program = ("benchmark.exchange", str(size.series))
-            exchange = stack.enter_context(UpstreamProcess(log.with_suffix(".exchange"), program))
-            server = stack.enter_context(Server(_one_connection_each(), exchange.port, log))
-            _series(server, exchange, size, notes)
-            end(server, notes)
-        except (NotReady, OSError, RuntimeError, HTTPException) as error:
-            notes.fault(f"{error!r}")
+            with served(contender, 1, logs / f"memory-{contender.name}-{run}") as (server, exchange):
+                value, spent = _client(server, exchange, size, notes)
+                notes.add("memory_client", value / 1024, spent)
+                end(server, notes)
+        except FAILURES as error:
+            notes.fault(f"memory of clients: {error!r}")
+    notes, readings = Notes(CANDLESYNC.label, run, findings), list[int]()
+    try:
+        for series in (size.first_series, size.series):
+            # Each with a connection of its own, as it is by default.
+            with served(following(series, sharing=1), series, logs / f"memory-{series}-{run}") as (server, exchange):
+                resident, spent = _all_series(server, exchange, series, notes)
+                readings.append(resident)
+                end(server, notes)
+        value = (readings[1] - readings[0]) / (size.series - size.first_series)
+        notes.add("memory_series", value / 1024, spent)
+    except FAILURES as error:
+        notes.fault(f"memory of series: {error!r}")
 
 
-def _one_connection_each() -> Contender:
-    """As it is by default, one series pinned: the others are asked for, and each brings its own connection."""
-    return replace(following(1, sharing=1), name="memory")
-
-
-def _clients(server: Server, exchange: UpstreamProcess, size: Size, notes: Notes) -> None:
+def _client(server: Server, exchange: UpstreamProcess, size: Size, notes: Notes) -> tuple[float, Spent]:
+    """Bytes of a client."""
     is_ours = server.contender.label == CANDLESYNC.label
     # One candle of replay: the forming one, whose update is known.
     path = f"/ws/candles/{market.SYMBOL}?replay=1" if is_ours else server.contender.socket_path
@@ -99,26 +91,24 @@ def _clients(server: Server, exchange: UpstreamProcess, size: Size, notes: Notes
             after = _resident(server.pid)
             if lost := crowd.lost + first.lost:
                 notes.fault(f"memory: {lost} of {size.clients} clients were cut off")
-    notes.add("memory_client", (after - before) / more / 1024, meter.read())
+    spent = meter.read()
+    if is_ours:
+        wait_until_empty(server)
+    return (after - before) / more, spent
 
 
-def _series(server: Server, exchange: UpstreamProcess, size: Size, notes: Notes) -> None:
-    names, readings, update = symbols(size.series), list[int](), 0
+def _all_series(server: Server, exchange: UpstreamProcess, series: int, notes: Notes) -> tuple[int, Spent]:
+    """The resident set with so many series, each updated and asked for."""
     meter = Meter([server.pid])
-    for chosen in (names[: size.first_series], names[size.first_series :]):
-        for name in chosen:
-            _load(server, name, update, notes)  # begins it
-        exchange.order(_UPDATES)
-        update = exchange.report().last
-        time.sleep(_SETTLING)
-        for name in chosen:
-            _load(server, name, update, notes)
-        readings.append(_resident(server.pid))
-    before, after = readings
-    notes.add("memory_series", (after - before) / (size.series - size.first_series) / 1024, meter.read())
+    exchange.order(_UPDATES)
+    update = exchange.report().last
+    time.sleep(_SETTLING)
+    for name in symbols(series):
+        _load(server, name, update, notes)
     (followed,) = counters(server, "candlesync_series")
-    if followed != size.series:
-        notes.fault(f"memory: {followed} series are followed, not {size.series}")
+    if followed != series:
+        notes.fault(f"memory: {followed} series are followed, not {series}")
+    return _resident(server.pid), meter.read()
 
 
 def _load(server: Server, symbol: str, update: int, notes: Notes) -> None:
