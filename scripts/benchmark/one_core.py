@@ -2,13 +2,14 @@
 
 Beside it stand FastAPI, which reads a thousand items from Redis for each answer, and bare ASGI on Hypercorn, whose body
 is ready: it is candlesync's own answer, taken when the run begins. All servers run at the same time, one of them is
-asked at a time. The updates of the market go to all of them, so that nobody can answer the same for ever.
+asked at a time, and each in several turns: what else the machine does then meets them all. The updates of the market go
+to all of them, so that nobody can answer the same for ever.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
@@ -16,20 +17,21 @@ from pathlib import Path
 
 from . import market
 from .cores import available_cores
-from .findings import Findings, Settings
+from .findings import Findings, Settings, Spent
 from .following import UNLIMITED
 from .hypercorn_peers import BARE
 from .measure import end
 from .meter import Meter
 from .notes import FULL, Notes
 from .processes import UpstreamProcess
-from .rest_load import load
+from .rest_load import Answered, load
 from .servers import CANDLESYNC, NODES, Contender, NotReady, Server
 from .upstream import Order
 from .valkey import Valkey
 
-_WARM_UP = 0.3
-"""Seconds of each way before it counts."""
+_WARM_UP = 0.2
+"""Seconds of each turn before it counts."""
+_TURNS = 3
 _RATE = 2.0
 """Updates a second."""
 _CONNECTIONS = 4
@@ -48,6 +50,20 @@ class _Way:
     way: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     status: int = 200
+    turns: list[tuple[Answered, Spent]] = field(default_factory=list)
+
+    def note(self, notes: Notes) -> None:
+        """What came of all turns."""
+        if not self.turns:
+            return
+        spent = _sum([spent for _, spent in self.turns])
+        requests = sum(answered.requests for answered, _ in self.turns)
+        notes.add(self.figure, requests / (spent.server * spent.seconds), spent, way=self.way)
+        notes.add(f"{self.figure}_size", self.turns[-1][0].size / 1000, spent, way=self.way)
+        notes.findings.answers += requests
+        if spent.server < FULL:
+            notes.remark("it did not have a whole core for REST: what stands is the figure for each second of its CPU")
+        notes.judge_load(spent)
 
 
 def measure_one_core(settings: Settings, run: int, logs: Path, findings: Findings) -> None:
@@ -76,10 +92,13 @@ def measure_one_core(settings: Settings, run: int, logs: Path, findings: Finding
             start(replace(BARE, settings={"PEER_BODY": str(body)}))
             for peer in NODES[1:]:
                 start(replace(peer, label=peer.label.replace("FastAPI", "FastAPI with Redis")))
-            ways = list(_ways(servers))
-            turn = run % len(ways)
-            for way in ways[turn:] + ways[:turn]:
-                _measure(way, upstream, redis, settings, Notes(way.server.contender.label, run, findings))
+            ways = [(way, Notes(way.server.contender.label, run, findings)) for way in _ways(servers)]
+            ways = [(way, about) for way, about in ways if _is_possible(way, about)]
+            for _ in range(_TURNS):
+                for way, about in ways:
+                    _turn(way, upstream, redis, settings.seconds / 2 / _TURNS, about)
+            for way, about in ways:
+                way.note(about)
         except (NotReady, OSError, RuntimeError, HTTPException) as error:
             notes.fault(f"{error!r}")
         for server in servers:
@@ -102,36 +121,43 @@ def _ways(servers: list[Server]) -> Iterator[_Way]:
 _LABELS = {"plain": "list", "typed": "typed list", "parsed": "JSONResponse", "joined": "joined texts"}
 
 
-def _measure(way: _Way, upstream: UpstreamProcess, redis: Valkey, settings: Settings, notes: Notes) -> None:
-    server, seconds = way.server, settings.seconds / 3
-    headers = dict(way.headers)
-    shown, tag = _look(server, way.path, headers)
-    if headers == _GZIP and shown != "gzip":
+def _is_possible(way: _Way, notes: Notes) -> bool:
+    """Whether the server has what is to be measured; remarks on it when not. Raises `OSError` or `HTTPException`."""
+    shown, tag = _look(way.server, way.path, way.headers)
+    if way.headers == _GZIP and shown != "gzip":
         notes.remark("it has no gzip: not measured")
-        return
-    if way.status == 304:
-        if not tag:
-            notes.remark("it has no ETag: 304 is not measured")
-            return
-        headers["If-None-Match"] = tag
+        return False
+    if way.status == 304 and not tag:
+        notes.remark("it has no ETag: 304 is not measured")
+        return False
+    return True
 
+
+def _turn(way: _Way, upstream: UpstreamProcess, redis: Valkey, seconds: float, notes: Notes) -> None:
+    """Ask for so long. Raises `OSError`, `RuntimeError` or `HTTPException`."""
+    server, headers, is_updated = way.server, dict(way.headers), way.status == 200
+    if not is_updated:  # an update would end the 304s
+        headers["If-None-Match"] = _look(server, way.path, headers)[1]
     load(server.port, way.path, _CONNECTIONS, _WARM_UP, headers=headers, status=way.status)
-    if way.status == 200:  # an update would make another body, and end the 304s
+    if is_updated:
         upstream.order(Order(max(1, int(_RATE * seconds)), _RATE))
     meter = Meter([server.pid], upstream=upstream.pid, redis=redis.pid)
     answered = load(server.port, way.path, _CONNECTIONS, seconds, headers=headers, status=way.status)
-    spent = meter.read()
-    notes.add(way.figure, answered.requests / (spent.server * spent.seconds), spent, way=way.way)
-    notes.add(f"{way.figure}_size", answered.size / 1000, spent, way=way.way)
-    notes.findings.answers += answered.requests
-    if way.status == 200:
+    way.turns.append((answered, meter.read()))
+    if is_updated:
         update = upstream.report().last
         fault = None if server.contender.label == BARE.label else _fault(server, way.path, update)
         if fault is not None:
             notes.fault(fault)
-    if spent.server < FULL:
-        notes.remark("it did not have a whole core for REST: what stands is the figure for each second of its CPU")
-    notes.judge_load(spent)
+
+
+def _sum(parts: Sequence[Spent]) -> Spent:
+    """What was used in all of these times together."""
+    seconds = sum(part.seconds for part in parts)
+    names = ("server", "load", "upstream", "redis", "others")
+    return Spent(
+        seconds, **{name: sum(getattr(part, name) * part.seconds for part in parts) / seconds for name in names}
+    )
 
 
 def _look(server: Server, path: str, headers: Mapping[str, str]) -> tuple[str, str]:
