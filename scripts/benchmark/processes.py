@@ -135,7 +135,7 @@ class UpstreamProcess(Child):
     """The bench's Binance (``upstream``), seen from outside."""
 
     def __init__(self, log: Path, program: Sequence[str] = ("benchmark.upstream",)) -> None:
-        """``program`` is the module, and its arguments."""
+        """``program`` is the module, and its arguments: ``benchmark.exchange`` has many symbols."""
         super().__init__([sys.executable, "-m", *program], log)
         self.port = int(self.hear()["port"])
 

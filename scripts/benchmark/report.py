@@ -7,93 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
+from .figures import CORES, COST, PARTS, Figure
 from .findings import Findings, Remark, Sample, Settings, Spent
+from .fit import Point, far_end, fit, medians
+from .machine import Commit
 from .servers import CANDLESYNC
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Something that is measured of every server."""
-
-    name: str
-    title: str
-    unit: str
-    is_better: str
-    """Which way is better, lower or higher; empty where it is only to be known."""
-    cores: tuple[str, ...] = ("server", "load")
-    """Whose cores stand beside it: names of `_CORES`."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Figures of one kind."""
-
-    title: str
-    about: str
-    """How they were measured; ``{clients}`` and so on are the `Settings`."""
-    figures: tuple[Figure, ...]
-
-
-_CORES = {"server": "server's cores", "nodes": "both nodes' cores", "load": "load's cores", "redis": "Redis's cores"}
-_SHARED = ("server", "redis")
-_BOTH = ("nodes", "redis", "load")
-_FROM_FRAME = "From the upstream's sending a frame to a client's having read it"
-_TO_OWNER = "From a commit's standing in Redis to a client of the node that made it"
-_TO_FOLLOWER = "From a commit's standing in Redis to a client of the other node"
-
-PARTS = (
-    Part(
-        "One server",
-        "{clients} WebSocket clients, {rate:g} updates a second for {seconds:g} s.",
-        (
-            Figure("cpu", "Server CPU for each message delivered, all included", "µs", "lower"),
-            Figure("p50", f"{_FROM_FRAME}, p50", "ms", "lower"),
-            Figure("p99", f"{_FROM_FRAME}, p99", "ms", "lower"),
-            Figure("rest", "REST, 1000 candles: requests a second", "1/s", "higher"),
-            Figure("rest_core", "REST, 1000 candles: requests for each second of server CPU", "1/s", "higher"),
-            Figure("delivered", "Messages delivered, of all updates to all clients", "%", ""),
-            Figure("message_size", "Size of a WebSocket message", "bytes", ""),
-            Figure("rest_size", "REST, 1000 candles: size of an answer", "kB", ""),
-        ),
-    ),
-    Part(
-        "Two nodes with one Redis",
-        "A WebSocket client of each node, {commit_rate:g} updates a second for {commit_seconds:g} s; REST of the one "
-        "that follows. A peer's REST reads Redis for each answer, candlesync's its own copy.",
-        (
-            Figure("commit_follower_p50", f"{_TO_FOLLOWER}, p50", "ms", "lower", _BOTH),
-            Figure("commit_follower_p99", f"{_TO_FOLLOWER}, p99", "ms", "lower", _BOTH),
-            Figure("commit_owner_p50", f"{_TO_OWNER}, p50", "ms", "lower", _BOTH),
-            Figure("commit_owner_p99", f"{_TO_OWNER}, p99", "ms", "lower", _BOTH),
-            Figure("frame_follower_p50", f"{_FROM_FRAME} on the other node, p50", "ms", "lower", _BOTH),
-            Figure("frame_follower_p99", f"{_FROM_FRAME} on the other node, p99", "ms", "lower", _BOTH),
-            Figure("nodes_cpu", "CPU of both nodes and Redis for each update", "µs", "lower", _BOTH),
-            Figure("follower_rest", "REST, 1000 candles: requests a second", "1/s", "higher", (*_SHARED, "load")),
-            Figure(
-                "follower_rest_core",
-                "REST, 1000 candles: requests for each second of the node's CPU",
-                "1/s",
-                "higher",
-                (*_SHARED, "load"),
-            ),
-            Figure("follower_rest_size", "REST, 1000 candles: size of an answer", "kB", ""),
-        ),
-    ),
-    Part(
-        "The store in Redis",
-        "500 series of 1000 candles, in one process; each commits again as soon as its last commit stands. The peers "
-        "write and publish the same bytes, and check nothing.",
-        (
-            Figure("commits", "Commits a second", "1/s", "higher", _SHARED),
-            Figure("commit_cpu", "CPU of the process for each commit", "µs", "lower", _SHARED),
-            Figure("commit_redis", "CPU of Redis for each commit", "µs", "lower", _SHARED),
-            Figure("alone_p50", "A commit when nothing else is committed, p50", "ms", "lower", _SHARED),
-            Figure("alone_p99", "A commit when nothing else is committed, p99", "ms", "lower", _SHARED),
-            Figure("read", "Reading a series, p50", "ms", ""),
-            Figure("series_size", "Memory of Redis for a series", "kB", ""),
-        ),
-    ),
-)
+from .targets import TARGETS, judge_targets
+from .text import short, spread, table
 
 
 @dataclass(frozen=True)
@@ -126,14 +46,25 @@ def lines_of(figure: Figure, samples: Iterable[Sample]) -> list[Line]:
     return found
 
 
-def as_json(settings: Settings, machine: dict[str, str], findings: Findings) -> str:
+def as_json(settings: Settings, machine: dict[str, str], commit: Commit, findings: Findings) -> str:
     """Everything, each single run included."""
+    targets = [
+        {**asdict(verdict.target), "runs": verdict.values, "measured": verdict.measured, "verdict": verdict.word}
+        for verdict in judge_targets(findings.samples, TARGETS)
+    ]
     figures = [
         {"part": part.title, **asdict(figure), "servers": [asdict(line) for line in lines_of(figure, findings.samples)]}
         for part in PARTS
         for figure in part.figures
     ]
-    whole = {"machine": machine, "settings": asdict(settings), "figures": figures, **asdict(findings)}
+    whole = {
+        "commit": asdict(commit),
+        "machine": machine,
+        "settings": asdict(settings),
+        "targets": targets,
+        "figures": figures,
+        **asdict(findings),
+    }
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -147,6 +78,7 @@ def as_markdown(settings: Settings, machine: dict[str, str], findings: Findings)
         "",
         *(f"- {name}: {text}" for name, text in machine.items()),
         "",
+        *_targets(findings.samples),
     ]
     for part in PARTS:
         tables = [
@@ -156,31 +88,73 @@ def as_markdown(settings: Settings, machine: dict[str, str], findings: Findings)
         ]
         if tables:
             lines += [f"## {part.title}", "", part.about.format_map(asdict(settings)), ""]
-        for title, table in tables:
-            lines += [f"### {title}", "", *table, ""]
-    if findings.samples:
-        others = [sample.spent.others for sample in findings.samples]
-        lines += [f"Other programs used {median(others):.2f} cores meanwhile (median; at most {max(others):.2f})."]
-    if findings.messages:
-        lines.append(
-            f"{findings.messages} WebSocket messages were checked: each client's in order, up to the last update sent."
-        )
-    if findings.answers:
-        lines.append(f"{findings.answers} REST answers were counted.")
-    if findings.commits:
-        lines.append(
-            f"{findings.commits} commits to the store were counted; at the end 50 series were read and checked."
-        )
-    lines.append("")
+        for title, rows in tables:
+            lines += [f"### {title}", "", *rows, ""]
+        if tables and part.title == COST:
+            lines += _sizes(findings.points)
+    lines += [*_counts(findings), ""]
     for title, remarks in (("Faults", findings.faults), ("Remarks", findings.remarks)):
         if remarks:
             lines += [f"## {title}", "", *_gathered(remarks), ""]
     return "\n".join(lines)
 
 
+def _counts(findings: Findings) -> list[str]:
+    """How much it was that was measured, and what was checked of it."""
+    lines = []
+    if findings.samples:
+        others = [sample.spent.others for sample in findings.samples]
+        lines.append(f"Other programs used {median(others):.2f} cores meanwhile (median; at most {max(others):.2f}).")
+    if findings.messages:
+        lines.append(
+            f"{findings.messages} WebSocket messages were checked: each client's in order, up to the last update sent."
+        )
+    if findings.answers:
+        lines.append(f"{findings.answers} REST answers were counted.")
+    if findings.frames:
+        lines.append(f"{findings.frames} frames of Binance were sent in floods.")
+    if findings.commits:
+        lines.append(
+            f"{findings.commits} commits to the store were counted; at the end 50 series were read and checked."
+        )
+    return lines
+
+
+def _targets(samples: Sequence[Sample]) -> list[str]:
+    """Of each target whether it is reached; nothing when none was measured."""
+    verdicts = judge_targets(samples, TARGETS)
+    if not any(verdict.values for verdict in verdicts):
+        return []
+    rows = [["what", "beside", "target", "measured", ""]]
+    for verdict in verdicts:
+        measured = f"{spread(verdict.values)} {verdict.target.unit or '×'}" if verdict.values else ""
+        rows.append([verdict.target.what, verdict.target.peer, verdict.target.bound, measured, verdict.word])
+    return ["## Targets", "", "Candlesync's figure, divided by the peer's of the same run (×).", "", *table(rows), ""]
+
+
+def _sizes(points: Sequence[Point]) -> list[str]:
+    """Each size beside what the fit says of it, and whether the largest are above it."""
+    model = fit(points)
+    rows = [
+        ["series", "clients", "updates/s of a series", "commits/s", "messages/s", "CPU ms/s", "fit ms/s", "above it"]
+    ]
+    for point in medians(points):
+        each = [point.commits, point.messages, point.cpu * 1e3, model.cpu(point) * 1e3]
+        numbers = [point.series, point.clients, point.rate, *(value / point.seconds for value in each)]
+        rows.append([*(short(number) for number in numbers), f"{model.residual(point) * 100:+.1f} %"])
+    largest = [model.residual(point) * 100 for point in far_end(medians(points))]
+    above = sum(residual > 0 for residual in largest)
+    said = (
+        f"Over all runs a = {model.a * 1e6:.1f} µs and b = {model.b * 1e6:.2f} µs. Of the {len(largest)} sizes with "
+        f"the most series or the most clients {above} are above the fit: {min(largest):+.1f} % to "
+        f"{max(largest):+.1f} %. The table has the median run of each size."
+    )
+    return ["### Each size", "", said, "", *table(rows), "", "![cost against size](cost.png)", ""]
+
+
 def _cores(spent: Spent, name: str) -> float:
-    cores: dict[str, float] = {"server": spent.server, "nodes": spent.server, "load": spent.load, "redis": spent.redis}
-    return cores[name]
+    cores: float = getattr(spent, "server" if name == "nodes" else name)
+    return cores
 
 
 def _place(sample: Sample) -> tuple[bool, str]:
@@ -191,15 +165,13 @@ def _table(figure: Figure, found: Sequence[Line]) -> list[str]:
     head = ["server", figure.unit]
     if figure.is_better:
         head = ["server", f"{figure.unit}, {figure.is_better} is better"]
-        head += ["candlesync ÷ this", *(_CORES[name] for name in figure.cores)]
+        head += ["candlesync ÷ this", *(CORES[name] for name in figure.cores)]
     rows = [head]
     for line in found:
-        ratio = _spread(line.ratios) if line.ratios and line.server != CANDLESYNC.label else ""
-        row = [line.server, _spread(line.runs), ratio, *(f"{cores:.2f}" for cores in line.cores.values())]
+        ratio = spread(line.ratios) if line.ratios and line.server != CANDLESYNC.label else ""
+        row = [line.server, spread(line.runs), ratio, *(f"{cores:.2f}" for cores in line.cores.values())]
         rows.append(row[: len(head)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    return ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
+    return table(rows)
 
 
 def _gathered(remarks: Iterable[Remark]) -> list[str]:
@@ -215,14 +187,3 @@ def _gathered(remarks: Iterable[Remark]) -> list[str]:
         )
         lines.append(f"- {text}: {whose}")
     return lines
-
-
-def _spread(values: Sequence[float]) -> str:
-    if _short(min(values)) == _short(max(values)):
-        return _short(values[0])
-    return f"{_short(median(values))} ({_short(min(values))} to {_short(max(values))})"
-
-
-def _short(value: float) -> str:
-    """Three digits: no run is better than that."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

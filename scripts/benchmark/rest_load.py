@@ -6,9 +6,12 @@ import re
 import select
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _BUFFER = 2**18
+_HEAD = 4096
+"""Bytes in which an answer's head always ends."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -29,9 +32,22 @@ class Answered:
     """Bytes of the last answer, head and body."""
 
 
-def load(port: int, path: str, connections: int, seconds: float) -> Answered:
-    """Ask for so long, then wait for the answers under way. Raises `OSError`, or `RuntimeError` for a bad answer."""
-    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode("ascii")
+def load(
+    port: int,
+    path: str,
+    connections: int,
+    seconds: float,
+    *,
+    headers: Mapping[str, str] | None = None,
+    status: int = 200,
+) -> Answered:
+    """Ask for so long, then wait for the answers under way. Raises `OSError`, or `RuntimeError` for a bad answer.
+
+    Bad is an answer with another status, too.
+    """
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{lines}\r\n".encode("ascii")
+    begins = b"HTTP/1.1 %d " % status
     opened: dict[int, _Connection] = {}
     buffer = bytearray(_BUFFER)
     with select.epoll() as poll:
@@ -49,7 +65,7 @@ def load(port: int, path: str, connections: int, seconds: float) -> Answered:
                     one = opened[descriptor]
                     received = one.socket.recv_into(buffer)
                     if not one.left:
-                        one.left = size = _size(buffer[:received])
+                        one.left = size = _size(bytes(buffer[: min(received, _HEAD)]), begins)
                     one.left -= received
                     if one.left:
                         continue
@@ -64,13 +80,15 @@ def load(port: int, path: str, connections: int, seconds: float) -> Answered:
                 one.socket.close()
 
 
-def _size(begin: bytearray) -> int:
+def _size(begin: bytes, begins: bytes) -> int:
     """Bytes of an answer, from its first piece, which has always held its head."""
     head, end, _ = begin.partition(b"\r\n\r\n")
     length = _LENGTH.search(head)
-    if not end or length is None or not head.startswith(b"HTTP/1.1 200 "):
-        raise RuntimeError(f"an answer that begins {bytes(head[:200])!r}")
-    return len(head) + len(end) + int(length[1])
+    has_body = not begins.startswith(b"HTTP/1.1 304 ")
+    if not end or not head.startswith(begins) or (has_body and length is None):
+        raise RuntimeError(f"an answer that begins {head[:200]!r}, where {begins!r} was to be")
+    # A 304 may say how long the body would be that it does not have.
+    return len(head) + len(end) + (int(length[1]) if length and has_body else 0)
 
 
 def _silent() -> list[tuple[int, int]]:
