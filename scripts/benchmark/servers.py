@@ -47,10 +47,6 @@ class Contender:
     """Which update of the market a message in Redis tells of, if it tells of one."""
 
 
-_LIMITS = (
-    *("CANDLESYNC_MAX_CONNECTIONS", "CANDLESYNC_MAX_CONNECTIONS_PER_ADDRESS", "CANDLESYNC_MAX_SUBSCRIPTIONS"),
-    *("CANDLESYNC_REQUEST_RATE", "CANDLESYNC_MESSAGE_RATE"),
-)
 _PEER_SETTINGS = {
     "PEER_REST_URL": "http://127.0.0.1:{upstream}",
     "PEER_STREAM_URL": "ws://127.0.0.1:{upstream}",
@@ -70,7 +66,7 @@ CANDLESYNC = Contender(
     rest_paths={"": f"/candles/{market.SYMBOL}/1m"},
     many_path="/ws/candles",
     # The whole crowd comes from one address, and faster than people do.
-    settings={"CANDLESYNC_SYMBOLS": "{symbols}", **dict.fromkeys(_LIMITS, "1000000")},
+    settings={"CANDLESYNC_SYMBOLS": "{symbols}"},
     ends_with_zero=True,
 )
 
