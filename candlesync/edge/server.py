@@ -70,6 +70,8 @@ class BoundedServer(TCPServer):
         """The WebSockets of this connection: one, or several over HTTP/2."""
         self._ping_at = inf
         self._reading = trio.CancelScope()
+        self.reader: trio.lowlevel.Task | None = None
+        """The task that reads what the client sends."""
 
     async def run(self) -> None:
         """Serve the connection, as Hypercorn does; an error of it ends here, and nobody else's connection."""
@@ -111,6 +113,7 @@ class BoundedServer(TCPServer):
         self._ping_at = self._reading.deadline = trio.current_time()
 
     async def _read_data(self) -> None:
+        self.reader = trio.lowlevel.current_task()
         # The task that reads sends the pings, too: one that only sleeps in between would cost each client some KiB.
         while True:
             data: bytes | bytearray | None = None
@@ -135,15 +138,18 @@ class BoundedServer(TCPServer):
     async def _ping(self, now: float) -> None:
         """Ping all WebSockets, and say when to do so again."""
         interval = self.config.websocket_ping_interval or inf
-        late, self._ping_at = now - self._ping_at, now + interval
+        late, self._ping_at = now - self._ping_at, inf
         self._pinged = {stream for stream in self._pinged if not stream.closed}
         # A process that was held up itself has heard nobody, and judges nobody.
         if late < interval / 4 and now - self._heard_at > SILENCE * interval:
             for stream in self._pinged:
                 stream.closed = True  # or the handler's end would be told, as an internal error (1011)
             self.cut()
-        for stream in self._pinged:
+        for stream in list(self._pinged):
             await stream.ping()
+        # Only now: behind other bytes a ping may have waited long, and its client has all the interval to answer. Not
+        # later than that, if another stream has asked for a ping meanwhile.
+        self._ping_at = min(self._ping_at, trio.current_time() + interval)
 
 
 _CONNECTION: ContextVar[BoundedServer] = ContextVar("connection")
@@ -222,7 +228,7 @@ class BoundedBuffer(StreamBuffer):
 
     def __init__(self, event_class: type[IOEvent]) -> None:
         super().__init__(event_class)
-        self._line = _CONNECTION.get().line
+        self._connection = _CONNECTION.get()
         self._shrunk = trio.Event()
 
     async def push(self, data: bytes) -> None:
@@ -231,11 +237,16 @@ class BoundedBuffer(StreamBuffer):
             raise BufferCompleteError
         self.buffer.extend(data)
         await self._is_empty.clear()
-        await self._line.expect(len(self.buffer), self._while_full)
+        if trio.lowlevel.current_task() is not self._connection.reader:
+            await self._connection.line.expect(len(self.buffer), self._while_full)
+        elif len(self.buffer) > 2 * BUFFER_HIGH_WATER:
+            # Pongs and pings. Who reads does not wait for room: it would not read that there is some. But a client that
+            # asks for pongs and grants no room for them is not to be served.
+            self._connection.cut()
 
     async def drain(self) -> None:
         """Wait until it is empty."""
-        await self._line.expect(len(self.buffer), super().drain)
+        await self._connection.line.expect(len(self.buffer), super().drain)
 
     async def pop(self, max_length: int) -> bytes:
         """Take so many bytes from it at most."""

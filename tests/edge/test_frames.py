@@ -531,6 +531,51 @@ async def test_what_waits_for_a_client_that_grants_a_byte_at_a_time_over_http_2_
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("whose", ["the client's", "ours"])
+async def test_a_ping_over_http_2_does_not_wait_for_room_that_is_to_be_read(whose: str) -> None:
+    web = Web(history=1_000_000)
+    topic = web.topic()
+    interval = 0.1 if whose == "ours" else 100
+    async with on_a_port(web, websocket_ping_interval=interval) as port, await port.connect() as stream:
+        client = Http2(stream)
+        client.grants = False
+        number = await client.websocket(ONE)
+        while len(client.received) < 65_000:
+            publish(topic, 10)
+            await client.read()
+        for _ in range(100):  # until the buffer is full as well
+            publish(topic, 10)
+            await trio.sleep(0.001)
+        if whose == "the client's":
+            await client.send(number, frame(b"here", PING))
+        await trio.sleep(0.3)
+        client.grants = True
+        client.connection.increment_flow_control_window(1_000_000, number)
+        client.connection.increment_flow_control_window(1_000_000)
+        await client.flush()
+        await client.read_until(b"\x8a\x04here" if whose == "the client's" else b"\x89\x00")
+        await client.read_until(f'"position":"life0-{topic.replica.revision}"'.encode())
+        frames_of(client.received)
+
+
+async def test_a_client_that_asks_for_pongs_over_http_2_and_takes_none_is_cut_off() -> None:
+    web = Web(history=1_000_000)
+    topic = web.topic()
+    async with on_a_port(web) as port, await port.connect() as stream:
+        client = Http2(stream)
+        client.grants = False
+        number = await client.websocket(ONE)
+        with trio.fail_after(5):
+            while not client.is_over:
+                publish(topic, 10)
+                with suppress(trio.BrokenResourceError), trio.move_on_after(0.001):
+                    await client.send(number, frame(b"p" * 125, PING) * 10)
+                with trio.move_on_after(0.001):
+                    await client.read()
+        await eventually(lambda: not web.sockets.open)
+
+
 # --- silent clients
 
 
@@ -625,6 +670,27 @@ async def test_a_client_whose_words_wait_to_be_read_is_not_silent() -> None:
                 await trio.sleep(0.005)
         assert trio.current_time() - started > 0.5
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("stall", [0.6, 1.62, 1.68, 1.74])
+async def test_a_client_that_was_not_sent_its_ping_yet_is_not_silent(stall: float) -> None:
+    """It waits behind what a slow client takes: there was nothing yet to answer."""
+    web = Web()
+    web.topic([candle(minute(number)) for number in range(1000)])
+    async with (
+        on_a_port(web, websocket_ping_interval=0.8, send_buffer=SMALL) as port,
+        opened(port, "/ws/candles/BTCUSDT?replay=1000", receive_buffer=SMALL) as raw,
+    ):
+        await trio.sleep(stall)
+        answered = 0
+        with trio.move_on_after(1.5):
+            while not raw.is_over:
+                await raw.read()
+                for _ in range([opcode for opcode, _ in raw.frames].count(PING) - answered):
+                    answered += 1
+                    await raw.send(b"", PONG)
+        assert not raw.is_over
+        assert len(raw.messages) == 1000
 
 
 # --- slow clients
