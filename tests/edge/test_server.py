@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import select
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -342,6 +345,18 @@ async def kept_alive(port: Port) -> trio.SocketStream:
     while b"alive" not in received:
         received += await stream.receive_some()
     return stream
+
+
+async def test_clients_that_come_all_at_once_find_a_place_to_wait() -> None:
+    async with on_a_port(Web()) as port:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(socket.socket()) for _ in range(300)]
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", port.number))
+            # No await since: the server has accepted nobody. A connection for which there is no place is not made.
+            _, made, _ = select.select([], clients, [], 0.2)
+        assert len(made) == len(clients)
 
 
 async def test_an_idle_connection_is_closed_after_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
