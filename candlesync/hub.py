@@ -98,7 +98,7 @@ class Topic:
     def __init__(self, series: Series, history: int) -> None:
         self.series = series
         self.replica = Replica(series, history)
-        self._parked: dict[Subscriber, Callable[[bytes], int]] = {}
+        self._parked: dict[Subscriber, Line] = {}
         self._pulling: set[Subscriber] = set()
         self.written = 0
         """Messages that were written to parked subscribers."""
@@ -207,7 +207,7 @@ class Topic:
             and not is_early
         ):
             self._pulling.discard(subscriber)
-            self._parked[subscriber] = line.offer
+            self._parked[subscriber] = line
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """End an interest."""
@@ -248,16 +248,14 @@ class Topic:
         if len(frames) > wire.BATCH:
             self._unpark_all(before)
             return
-        size = len(frames)
-        behind = []
-        for subscriber, offer in self._parked.items():
-            taken = offer(frames)
-            if taken != size:
-                behind.append((subscriber, taken))
-        self.written += len(messages) * (len(self._parked) - sum(not taken for _, taken in behind))
-        for subscriber, taken in behind:
-            # What was begun goes out whole, so its client has it; of what was not begun it has nothing.
-            self._unpark(subscriber, replica.revision if taken else before)
+        takes = [line.offer(frames) for line in self._parked.values()]
+        self.written += len(messages) * (len(takes) - takes.count(0))
+        if takes.count(len(frames)) == len(takes):
+            return
+        for subscriber, taken in list(zip(self._parked, takes, strict=True)):
+            if taken < len(frames):
+                # What was begun goes out whole, so its client has it; of what was not begun it has nothing.
+                self._unpark(subscriber, replica.revision if taken else before)
 
     def _unpark(self, subscriber: Subscriber, revision: int) -> None:
         """Let a subscriber pull again, from a revision of the present life on."""

@@ -107,6 +107,17 @@ class BoundedServer(TCPServer):
             with trio.CancelScope(shield=True):
                 await super().protocol_send(event)
 
+    # Whatever closes the socket comes through one of these two, or `run`. From then on its number may be somebody
+    # else's, and a line that is shut writes to none.
+
+    async def _close(self) -> None:
+        self.line.shut()
+        await super()._close()
+
+    async def _initiate_server_close(self) -> None:
+        self.line.shut()
+        await super()._initiate_server_close()
+
     def ping(self, stream: StrictStream) -> None:
         """Ping a WebSocket's client from now on, and cut it off when it is silent all the same."""
         self._pinged.add(stream)

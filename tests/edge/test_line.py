@@ -41,11 +41,11 @@ class Narrow(Line):
         self._widened.set()
         self._widened = trio.Event()
 
-    def _write(self, data: bytes | memoryview) -> int:
+    def _write(self, descriptor: int, data: bytes | memoryview) -> int:
         count = int(min(self._room, len(data)))
         if count == 0:
             return 0
-        taken = super()._write(data[:count])
+        taken = super()._write(descriptor, data[:count])
         self._room -= taken
         return taken
 
@@ -457,6 +457,7 @@ async def test_one_that_hurries_is_not_given_more_time_than_it_had(autojump_cloc
 async def test_no_byte_for_a_closed_connection_reaches_the_next_that_has_its_number() -> None:
     with ends() as both:
         number = both.stream.socket.fileno()
+        both.line.shut()  # as whoever closes does: `closed_in_order` sees to it
         await both.stream.aclose()
         other_end, other = socket.socketpair()
         with other_end, other:
@@ -466,9 +467,9 @@ async def test_no_byte_for_a_closed_connection_reaches_the_next_that_has_its_num
             other_end.setblocking(False)
             other.setblocking(False)
             assert both.line.offer(FIRST) == 0
-            assert both.gone == 1
-            await both.line.send(SECOND)
             await both.line.push(THIRD)
+            await both.line.send(SECOND)
+            assert both.gone == 1
             for end in (other_end, other):
                 with pytest.raises(BlockingIOError):
                     end.recv(1)
