@@ -97,7 +97,9 @@ class Service:
             ownership=ownership,
             announcements=announcements,
         )
-        sockets = Sockets(self.supervisor, self.stopping, settings.max_subscriptions, settings.message_rate)
+        self._sockets = sockets = Sockets(
+            self.supervisor, self.stopping, settings.max_subscriptions, settings.message_rate
+        )
         access = Access(settings.access)
         self.connections = Connections(
             settings.max_connections, settings.access.connections or inf, settings.access.callers
@@ -130,6 +132,7 @@ class Service:
             await nursery.start(self._feeds.run)
             # Inside the feeds: the consumers are cancelled before what they consume from.
             async with trio.open_nursery() as consumers:
+                await consumers.start(self._sockets.turn.run)
                 await consumers.start(self.supervisor.run)
                 task_status.started()
 

@@ -12,6 +12,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from candlesync.bundle import Bundle, Turn
 from candlesync.core import wire
 from candlesync.core.candle import Candle
 from candlesync.core.position import parse_position
@@ -311,6 +312,8 @@ class Viewer:
                 self.begins = open_time
         channel = Channel(trio.sleep_forever, self.send, self.pipe)
         self.session = OneSeries(channel, world.topic, start)
+        if world.turn is not None:
+            self.session._line = Bundle(self.pipe, world.turn, self.session._fall_behind)
 
     async def send(self, _message: str) -> None:
         raise AssertionError("the line is there to be written to")
@@ -351,8 +354,9 @@ class Viewer:
 class World:
     """A series that changes at random, and its viewers."""
 
-    def __init__(self, history: int) -> None:
+    def __init__(self, history: int, turn: Turn | None) -> None:
         self.topic = Hub(history).open(BTC)
+        self.turn = turn
         self.shown: dict[str, list[dict[int, bytes]]] = {}
         """The series at each position that it ever had; at several, if it went back and came there again."""
         self.went_back = False
@@ -454,13 +458,22 @@ ACTIONS = st.one_of(
 
 
 @settings(max_examples=300, deadline=None)
-@given(actions=st.lists(ACTIONS, min_size=5, max_size=60), history=st.sampled_from([25, 100, 1000]))
-def test_whatever_happens_a_chart_has_what_its_position_says(actions: list[tuple[str, int]], history: int) -> None:
-    """Real sessions on connections that take all, nothing, or a part; looked at after each turn, or after several."""
+@given(
+    actions=st.lists(ACTIONS, min_size=5, max_size=60),
+    history=st.sampled_from([25, 100, 1000]),
+    turn=st.sampled_from([None, Turn]),
+)
+def test_whatever_happens_a_chart_has_what_its_position_says(
+    actions: list[tuple[str, int]], history: int, turn: type[Turn] | None
+) -> None:
+    """Real sessions on connections that take all, nothing, or a part; looked at after each turn, or after several.
+    With a turn, what one turn brings goes out together."""
 
     async def main() -> None:
-        world = World(history)
+        world = World(history, None if turn is None else turn())
         async with trio.open_nursery() as nursery:
+            if world.turn is not None:
+                await nursery.start(world.turn.run)
 
             def join(kind: str, number: int) -> None:
                 viewer = Viewer(world, world.start(kind, number))

@@ -7,6 +7,7 @@ from typing import cast
 
 from quart import Blueprint, Response, websocket
 
+from candlesync.bundle import Turn
 from candlesync.core.allowance import Pace
 from candlesync.errors import CandlesyncError
 from candlesync.hub import Line
@@ -32,6 +33,8 @@ class Sockets:
         self._message_rate = message_rate
         # At once: all subscriptions, given up and made again, or some seconds' worth.
         self._message_burst = max(2.0 * max_subscriptions, 20.0 * message_rate)
+        self.turn = Turn()
+        """Its task sends what sockets of many series are sent together; whoever owns this runs it."""
         self.open: set[Session] = set()
         self.messages_sent = 0
         """By sockets that are closed."""
@@ -59,7 +62,7 @@ class Sockets:
         @routes.websocket("/ws/candles")
         async def many() -> Response | None:
             async def open_session(channel: Channel) -> Session:
-                return ManySeries(channel, self._supervisor, self._max_subscriptions)
+                return ManySeries(channel, self.turn, self._supervisor, self._max_subscriptions)
 
             return await self._serve(open_session)
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import msgspec
 import trio
 
+from candlesync.bundle import Bundle, Turn
 from candlesync.core import wire
 from candlesync.core.allowance import Pace, Verdict
 from candlesync.core.candle import Series
@@ -73,6 +74,8 @@ class Session(ABC):
         self._nursery: trio.Nursery | None = None
         """While the socket is served."""
         self._is_writing = False
+        self._is_behind = False
+        """Whether something is to be pushed, though nobody may be marked."""
         self._sending = trio.Lock()
         self._scope = trio.CancelScope()
         self._closing: Closing | None = None
@@ -134,6 +137,11 @@ class Session(ABC):
         if self._line is not None:
             subscriber.topic.park(subscriber, self._line)
 
+    def _fall_behind(self) -> None:
+        """Have the writer push: the line has not taken all that it was given."""
+        self._is_behind = True
+        self._wake()
+
     def _wake(self) -> None:
         """Start the writer, if it does not run."""
         if self._nursery is not None and not self._is_writing:
@@ -142,12 +150,16 @@ class Session(ABC):
 
     async def _write(self) -> None:
         """Send until there is nothing to send any more. Started anew for what is marked after that."""
-        while ready := self.outbox.take():
-            # What the hub has written in part goes out first.
+        is_done = False
+        while not is_done:
+            self._is_behind = False
+            # What the hub has written in part, or not yet, goes out first.
             if self._line is not None:
                 await self._push(self._line, b"")
+            ready = self.outbox.take()
             for subscriber in ready:
                 await self._serve(subscriber)
+            is_done = not (ready or self._is_behind)
         self._is_writing = False
 
     @abstractmethod
@@ -215,8 +227,10 @@ class OneSeries(Session):
 class ManySeries(Session):
     """``/ws/candles``: many series on one socket, subscribed by message."""
 
-    def __init__(self, channel: Channel, supervisor: Supervisor, max_subscriptions: int) -> None:
+    def __init__(self, channel: Channel, turn: Turn, supervisor: Supervisor, max_subscriptions: int) -> None:
         super().__init__(channel)
+        if self._line is not None:
+            self._line = Bundle(self._line, turn, self._fall_behind)
         self._supervisor = supervisor
         self._max_subscriptions = max_subscriptions
         self._starting: dict[Series, trio.CancelScope] = {}

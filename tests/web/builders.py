@@ -394,7 +394,8 @@ async def on_a_port(
         for module, name in SEAMS:
             patch.setattr(module, name, getattr(module, name))  # so that it is as before afterwards
         install(send_timeout=send_timeout, grace=grace, on_termination=web.stopping.set, places=web.connections)
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as around:
+            await around.start(web.sockets.turn.run)
             listener = socket.create_server(("127.0.0.1", 0))
             if send_buffer is not None:  # its connections inherit it
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
@@ -403,11 +404,13 @@ async def on_a_port(
             for name, value in settings.items():
                 setattr(config, name, value)
             run = partial(hypercorn_serve, cast("Any", web.app), config, shutdown_trigger=port.stop.wait)
-            await nursery.start(run)
-            try:
-                yield port
-            finally:
-                port.stop.set()
+            async with trio.open_nursery() as nursery:
+                await nursery.start(run)
+                try:
+                    yield port
+                finally:
+                    port.stop.set()
+            around.cancel_scope.cancel()
 
 
 SEAMS = (
