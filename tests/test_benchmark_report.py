@@ -184,6 +184,20 @@ def test_the_report_says_of_each_target_whether_it_is_met() -> None:
     assert "not measured" in verdicts.values()
 
 
+@pytest.mark.parametrize(
+    ("settings", "is_warned"),
+    [
+        (replace(_SETTINGS, clients=300, runs=3), False),
+        (replace(_SETTINGS, clients=300, runs=3, quick=True), True),
+        (replace(_SETTINGS, clients=50, runs=3), True),
+        (replace(_SETTINGS, clients=300, runs=2), True),
+    ],
+)
+def test_a_run_of_other_sizes_is_not_to_be_judged_by(settings: Settings, is_warned: bool) -> None:
+    text = as_markdown(settings, {}, Findings(_samples("memory_client", "candlesync", 50)))
+    assert ("Not to be judged by" in text) is is_warned
+
+
 def test_the_report_shows_each_size_beside_the_fit() -> None:
     samples = _samples("cost_commit", "candlesync", 200)
     text = as_markdown(_SETTINGS, {}, Findings(samples, points=_POINTS))

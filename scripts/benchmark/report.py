@@ -12,7 +12,7 @@ from .findings import Findings, Remark, Sample, Settings, Spent
 from .fit import Point, far_end, fit, medians
 from .machine import Commit
 from .servers import CANDLESYNC
-from .targets import TARGETS, judge_targets
+from .targets import TARGET_CLIENTS, TARGET_RUNS, TARGETS, judge_targets
 from .text import short, spread, table
 
 
@@ -78,7 +78,7 @@ def as_markdown(settings: Settings, machine: dict[str, str], findings: Findings)
         "",
         *(f"- {name}: {text}" for name, text in machine.items()),
         "",
-        *_targets(findings.samples),
+        *_targets(settings, findings.samples),
     ]
     for part in PARTS:
         tables = [
@@ -120,8 +120,15 @@ def _counts(findings: Findings) -> list[str]:
     return lines
 
 
-def _targets(samples: Sequence[Sample]) -> list[str]:
+def _targets(settings: Settings, samples: Sequence[Sample]) -> list[str]:
     """Of each target whether it is reached; nothing when none was measured."""
+    about = "Candlesync's figure, divided by the peer's of the same run (×)."
+    if settings.quick or settings.clients != TARGET_CLIENTS or settings.runs < TARGET_RUNS:
+        about += (
+            f" **Not to be judged by**: the targets are for {TARGET_CLIENTS} clients (and 5,000, and 500 series), and "
+            f"medians of {TARGET_RUNS} runs; this was{' --quick,' if settings.quick else ''} {settings.clients} "
+            f"clients, {settings.runs} runs."
+        )
     verdicts = judge_targets(samples, TARGETS)
     if not any(verdict.values for verdict in verdicts):
         return []
@@ -129,7 +136,7 @@ def _targets(samples: Sequence[Sample]) -> list[str]:
     for verdict in verdicts:
         measured = f"{spread(verdict.values)} {verdict.target.unit or '×'}" if verdict.values else ""
         rows.append([verdict.target.what, verdict.target.peer, verdict.target.bound, measured, verdict.word])
-    return ["## Targets", "", "Candlesync's figure, divided by the peer's of the same run (×).", "", *table(rows), ""]
+    return ["## Targets", "", about, "", *table(rows), ""]
 
 
 def _sizes(points: Sequence[Point]) -> list[str]:

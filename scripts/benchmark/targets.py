@@ -82,6 +82,10 @@ def judge_targets(samples: Iterable[Sample], targets: Sequence[Target]) -> list[
     return found
 
 
+TARGET_CLIENTS = 300
+"""Of the broadcasts that do not say another number."""
+TARGET_RUNS = 3
+"""At least: a median of fewer is none."""
 _NOISE = 0.15
 _FASTAPI = "FastAPI"
 _PEERS = (
