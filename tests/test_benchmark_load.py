@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.benchmark import market
 from scripts.benchmark.cores import Cores
-from scripts.benchmark.exchange import kline_frame, symbols
+from scripts.benchmark.market import kline_frame, symbols
 from scripts.benchmark.processes import Child, UpstreamProcess
 from scripts.benchmark.rest_load import load
 from scripts.benchmark.upstream import Order
@@ -22,8 +21,8 @@ from scripts.benchmark.upstream import Order
 
 def test_every_symbol_shows_the_same_market_under_its_own_name() -> None:
     first, second = symbols(2)
-    assert kline_frame(first, 7) == market.kline_frame(7)
-    shown, ours = (json.loads(kline_frame(name, 7)) for name in (first, second))
+    assert kline_frame(7, first) == kline_frame(7)
+    shown, ours = (json.loads(kline_frame(7, name)) for name in (first, second))
     assert ours["stream"] == f"{second.lower()}@kline_1m"
     assert ours["data"].pop("s") == ours["data"]["k"].pop("s") == second
     del shown["data"]["s"], shown["data"]["k"]["s"]

@@ -14,10 +14,10 @@ from pathlib import Path
 from . import market
 from .cores import available_cores
 from .crowd import Crowd
-from .exchange import symbols
 from .findings import Findings, Settings, Spent
 from .fit import Point, excess, fit
 from .following import FAILURES, counters, following, served, wait_until_empty
+from .market import symbols
 from .measure import broadcast, end
 from .notes import FULL, Notes
 from .processes import UpstreamProcess

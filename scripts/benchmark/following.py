@@ -10,7 +10,7 @@ from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 
-from .exchange import symbols
+from .market import symbols
 from .processes import UpstreamProcess
 from .servers import CANDLESYNC, Contender, NotReady, Server
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from . import market
 from .cores import Cores, available_cores
-from .exchange import symbols
 from .findings import Findings, Settings
 from .following import FAILURES, counters, following, served
+from .market import symbols
 from .measure import end
 from .meter import Meter
 from .notes import FULL, Notes

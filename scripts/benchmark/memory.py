@@ -10,10 +10,10 @@ from pathlib import Path
 
 from . import market
 from .crowd import Crowd
-from .exchange import symbols
 from .findings import Findings, Settings, Spent
 from .following import FAILURES, counters, following, served, wait_until_empty
 from .hypercorn_peers import QUART
+from .market import symbols
 from .measure import end
 from .meter import Meter
 from .notes import Notes

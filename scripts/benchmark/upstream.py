@@ -57,6 +57,8 @@ class _Stream:
 
     symbols: list[str]
     writing: trio.Lock = field(default_factory=trio.Lock)
+    pong: trio.Event = field(default_factory=trio.Event)
+    """Set when the other side answers a ping."""
 
 
 class Upstream:
@@ -93,9 +95,12 @@ class Upstream:
             sent_at.append(time.monotonic_ns())
             for transport, message in messages:
                 await self._write(transport, message)
+        return Sent(first, self._update, sent_at, late, self._connections())
+
+    def _connections(self) -> int:
+        """See `Sent`."""
         carried = Counter(symbol for stream in self._streams.values() for symbol in stream.symbols)
-        connections = next((carried[symbol] for symbol in self._listed if carried[symbol] != 1), 1)
-        return Sent(first, self._update, sent_at, late, connections)
+        return next((carried[symbol] for symbol in self._listed if carried[symbol] != 1), 1)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         # The server under test may go at any time.
@@ -132,6 +137,8 @@ class Upstream:
                 for opcode, payload in frames.feed(bytes(data)):
                     if opcode == PING:
                         await self._write(stream, frame(PONG, payload))
+                    elif opcode == PONG:
+                        self._streams[stream].pong.set()
                     elif opcode == TEXT:
                         await self._write(stream, frame(TEXT, self._subscribe(stream, json.loads(payload))))
                     elif opcode == CLOSE:
