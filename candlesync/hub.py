@@ -116,8 +116,7 @@ class Topic:
         self.on_state_change: Callable[[], None] | None = None
         """Called after each change of the state; never waits."""
         self._begun = trio.Event()
-        self.published = trio.Event()
-        """Set, and replaced, at each change of the replica."""
+        self._awaiting_change = trio.lowlevel.ParkingLot()
         self.commits = 0
 
     @property
@@ -130,6 +129,10 @@ class Topic:
         await self._begun.wait()
         if self.refusal is not None:
             raise self.refusal
+
+    async def changed(self) -> None:
+        """Wait until the replica has changed."""
+        await self._awaiting_change.park()
 
     def refuse(self, error: CandlesyncError) -> None:
         """There will be no candles: say so to everybody who waits for them."""
@@ -154,7 +157,7 @@ class Topic:
                 self._write(entries, before)
             else:
                 self._unpark_all(before)
-        self._changed()
+        self._note_change()
         return entries
 
     def adopt(self, snapshot: Snapshot) -> None:
@@ -170,7 +173,7 @@ class Topic:
                 subscriber.life = ""
         self._unpark_all(ours.revision)
         self.replica.restore(snapshot)
-        self._changed()
+        self._note_change()
 
     def set_state(self, state: State) -> None:
         """Tell everybody how true the series is."""
@@ -230,10 +233,9 @@ class Topic:
         """Everybody with an interest."""
         return {*self._pulling, *self._parked}
 
-    def _changed(self) -> None:
+    def _note_change(self) -> None:
         self._begun.set()
-        self.published.set()
-        self.published = trio.Event()
+        self._awaiting_change.unpark_all()
         self._offer_all()
 
     def _offer_all(self) -> None:

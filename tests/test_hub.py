@@ -107,16 +107,14 @@ async def test_whoever_waits_for_a_change_is_woken_at_each() -> None:
     topic = Hub(10).open(BTC)
     seen: list[int] = []
 
-    async def watch(task_status: trio.TaskStatus[None]) -> None:
+    async def watch() -> None:
         while topic.replica.revision < 3:
-            waiting = topic.published
-            if not seen:
-                task_status.started()
-            await waiting.wait()
+            await topic.changed()
             seen.append(topic.replica.revision)
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(lambda task_status=trio.TASK_STATUS_IGNORED: watch(task_status))
+        nursery.start_soon(watch)
+        await trio.testing.wait_all_tasks_blocked()
         begin(topic)
         await trio.testing.wait_all_tasks_blocked()
         topic.publish(then(topic.replica, candle(minute(2))))

@@ -145,14 +145,13 @@ class Node:
         """What is shown stood in the store, and never goes back."""
         topic, seen, position = self.hub.open(BTC), (0, False, 0), Position("", 0)
         while True:
-            published = topic.published
             tail = topic.replica.tail
             if tail is not None:
                 assert topic.replica.snapshot() == self.world.truth[topic.replica.position]
                 assert progress(tail) >= seen
                 assert topic.replica.life != position.life or topic.replica.revision >= position.revision
                 seen, position = progress(tail), topic.replica.position
-            await published.wait()
+            await topic.changed()
 
 
 class Nodes:

@@ -30,7 +30,7 @@ async def follow(supervisor: Supervisor, series: Series, start: Start) -> Topic:
     if isinstance(start, Resume) and start.position.life == topic.replica.life:
         with trio.move_on_after(POSITION_WAIT):
             while topic.replica.revision < start.position.revision:
-                await topic.published.wait()
+                await topic.changed()
     check(topic, start)
     return topic
 
