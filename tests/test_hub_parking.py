@@ -12,13 +12,13 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlesync.bundle import Bundle, Turn
 from candlesync.core import wire
 from candlesync.core.candle import Candle
 from candlesync.core.position import parse_position
 from candlesync.core.replica import Commit, Replica, Snapshot
 from candlesync.core.sync import State
 from candlesync.hub import Hub, Outbox, Subscriber, Topic
+from candlesync.web.bundle import Bundle, Turn
 from candlesync.web.parameters import Replay, Resume, Since, Start
 from candlesync.web.session import Channel, OneSeries
 from candlesync.web.subscription import begin, pull

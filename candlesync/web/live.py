@@ -7,11 +7,11 @@ from typing import cast
 
 from quart import Blueprint, Response, websocket
 
-from candlesync.bundle import Turn
 from candlesync.core.allowance import Pace
 from candlesync.errors import CandlesyncError
 from candlesync.hub import Line
 from candlesync.supervisor import Supervisor
+from candlesync.web.bundle import Turn
 from candlesync.web.parameters import read_series, read_start
 from candlesync.web.refusal import Refusal, refusal_of
 from candlesync.web.session import GOING_DOWN, Channel, ManySeries, OneSeries, Session

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterable
 import msgspec
 import trio
 
-from candlesync.bundle import Bundle, Turn
 from candlesync.core import wire
 from candlesync.core.allowance import Pace, Verdict
 from candlesync.core.candle import Series
@@ -22,6 +21,7 @@ from candlesync.core.sync import State
 from candlesync.errors import CandlesyncError
 from candlesync.hub import Line, Outbox, Subscriber, Topic
 from candlesync.supervisor import Supervisor
+from candlesync.web.bundle import Bundle, Turn
 from candlesync.web.parameters import Start, read_series, read_start
 from candlesync.web.refusal import Refusal, refusal_of
 from candlesync.web.subscription import begin, follow, pull, pull_state

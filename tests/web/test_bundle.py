@@ -13,8 +13,8 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlesync.bundle import Bundle, Turn
 from candlesync.core.wire import BATCH
+from candlesync.web.bundle import Bundle, Turn
 from tests.pipe import Pipe
 
 BIG = b"x" * (BATCH // 4)
