@@ -10,7 +10,7 @@ import msgspec
 
 from candlesync.core import wire
 from candlesync.core.candle import Series
-from candlesync.core.replica import Entry
+from candlesync.core.entry import Entry
 from candlesync.hub import Topic
 from candlesync.web.deflate import Deflater
 
