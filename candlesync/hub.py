@@ -20,7 +20,8 @@ import trio
 
 from candlesync.core import wire
 from candlesync.core.candle import Series
-from candlesync.core.replica import Commit, Entry, Replica, Snapshot
+from candlesync.core.entry import Entry
+from candlesync.core.replica import Commit, Replica, Snapshot
 from candlesync.core.sync import State
 from candlesync.errors import CandlesyncError
 

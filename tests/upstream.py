@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 import trio
 
 from candlesync.core.candle import Candle, Series
+from candlesync.core.entry import Entry
 from candlesync.core.position import Position
-from candlesync.core.replica import Commit, Entry, Replica, Snapshot
+from candlesync.core.replica import Commit, Replica, Snapshot
 from candlesync.core.sync import Rules, State
 from candlesync.errors import StoreUnavailable, UpstreamUnavailable
 from candlesync.hub import Topic

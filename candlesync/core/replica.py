@@ -7,9 +7,8 @@ and WebSockets from. Both change only through `Replica.apply`, which refuses wha
 by time is the order by revision, too. What changes behind it is therefore kept a second time, by revision, so that the
 answer costs what has changed, not what the history holds.
 
-A node holds hundreds of thousands of candles, of which few but the newest are read again as candles: the clients' bytes
-are ready. The others are packed (see `Entry`). And where a commit is applied twice in one process, to the memory store
-and to the replica, both hold the same entries (see `Commit.entries`).
+A candle is held as an `Entry`, packed once it is not the newest any more. And where a commit is applied twice in one
+process, to the memory store and to the replica, both hold the same entries (see `Commit.entries`).
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from operator import attrgetter
 import msgspec
 
 from candlesync.core.candle import Candle, Series
+from candlesync.core.entry import Entry
 from candlesync.core.position import Position
 from candlesync.errors import NotContinuous, RevisionConflict
 
@@ -58,66 +58,6 @@ class Commit(msgspec.Struct, frozen=True, dict=True):
 def progress(tail: Candle) -> tuple[int, bool, int]:
     """How far a series has come whose newest candle is ``tail``; to be compared."""
     return tail.open_time, tail.closed, tail.trades
-
-
-class Entry(msgspec.Struct, eq=False, gc=False):
-    """A candle of a series with the revision that last changed it; never changed, only replaced."""
-
-    _held: Candle | bytes
-    """The candle, with which an entry is made, or later what it says in packed form."""
-    revision: int
-    open_time: int = 0
-    """The candle's."""
-    encoded: bytes | None = None
-    """The candle's bytes ready to send, once somebody has asked for them (see ``web.wire``)."""
-
-    def __post_init__(self) -> None:
-        self.open_time = self.candle.open_time
-
-    @property
-    def candle(self) -> Candle:
-        """The candle."""
-        held = self._held
-        return _unpacked(self.open_time, held) if isinstance(held, bytes) else held
-
-    def pack(self) -> None:
-        """Take less memory; for a candle that is seldom asked for."""
-        held = self._held
-        if not isinstance(held, bytes):
-            self._held = _packed(held)
-
-
-def _packed(candle: Candle) -> bytes:
-    """What a candle says, but for its open time. Its nine texts by themselves take five times as much as this does."""
-    text = (
-        f"{candle.open} {candle.high} {candle.low} {candle.close} {candle.volume} {candle.quote_volume} "
-        f"{candle.taker_base_volume} {candle.taker_quote_volume} {candle.unused} "
-        f"{candle.close_time - candle.open_time} {candle.trades} {candle.closed:d}{candle.filled:d}"
-    )
-    # Binance writes eight decimals, whatever an exchange's tick: most of its prices end in zeros.
-    return text.replace("000000", "z").replace("0000", "y").encode()
-
-
-def _unpacked(open_time: int, packed: bytes) -> Candle:
-    open_, high, low, close, volume, quote, taker_base, taker_quote, unused, length, trades, flags = (
-        packed.decode().replace("y", "0000").replace("z", "000000").split(" ")
-    )
-    return Candle(
-        open_time=open_time,
-        open=open_,
-        high=high,
-        low=low,
-        close=close,
-        volume=volume,
-        close_time=open_time + int(length),
-        quote_volume=quote,
-        trades=int(trades),
-        taker_base_volume=taker_base,
-        taker_quote_volume=taker_quote,
-        unused=unused,
-        closed=flags[0] == "1",
-        filled=flags[1] == "1",
-    )
 
 
 class Snapshot(msgspec.Struct, frozen=True):

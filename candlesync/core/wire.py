@@ -1,30 +1,29 @@
 """The bytes of the client contract: a candle as JSON, with or without its position, and as a WebSocket frame. Pure.
 
-A candle is encoded once for each time that it changes, whoever reads it; the bytes stay with its `Entry`. Its numbers
-are Binance's own decimals, digit for digit: the texts go into the JSON as they are, never through a float.
+A candle is encoded once for each time that it changes, whoever reads it: the bytes stay with its `Entry`, but for how
+each candle of its series begins, which is put between them. Its numbers are Binance's own decimals, digit for digit:
+the texts go into the JSON as they are, never through a float.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from candlesync.core.candle import Series
+from candlesync.core.entry import Entry
 from candlesync.core.position import Position
-from candlesync.core.replica import Entry
 
 
 def encode(series: Series, entry: Entry) -> bytes:
     """The candle object of the contract (design, section 3), field order fixed, as JSON."""
-    if entry.encoded is None:
-        candle = entry.candle
-        closed = "true" if candle.closed else "false"
-        filled = ',"filled":true' if candle.filled else ""
-        entry.encoded = (
-            f'{{"symbol":"{series.symbol}","interval":"{series.interval}","time":{candle.open_time // 1000}'
-            f',"open":{candle.open},"high":{candle.high},"low":{candle.low},"close":{candle.close}'
-            f',"volume":{candle.volume},"closed":{closed}{filled},"rev":{entry.revision}}}'
-        ).encode("ascii")
-    return entry.encoded
+    return _opening(series) + (entry.text or entry.write())
+
+
+@lru_cache(4096)  # as many series as a server follows, and more
+def _opening(series: Series) -> bytes:
+    """How each candle of a series begins."""
+    return f'{{"symbol":"{series.symbol}","interval":"{series.interval}","time":'.encode("ascii")
 
 
 def with_position(candle: bytes, position: Position) -> bytes:
@@ -34,13 +33,14 @@ def with_position(candle: bytes, position: Position) -> bytes:
 
 def history(series: Series, entries: Sequence[Entry]) -> bytes:
     """The REST answer: an ascending JSON array."""
-    # Most are encoded, and one copy is made: this is the longest answer there is.
-    texts = [entry.encoded or encode(series, entry) for entry in entries]
-    if not texts:
+    if not entries:
         return b"[]"
-    texts[0] = b"[" + texts[0]
+    # Their texts are ready but for the first time, and one copy is made: this is the longest answer there is.
+    opening = _opening(series)
+    texts = [entry.text or entry.write() for entry in entries]
+    texts[0] = b"[" + opening + texts[0]
     texts[-1] += b"]"
-    return b",".join(texts)
+    return (b"," + opening).join(texts)
 
 
 def catch_up(series: Series, entries: Sequence[Entry], position: Position) -> list[bytes]:
@@ -48,7 +48,8 @@ def catch_up(series: Series, entries: Sequence[Entry], position: Position) -> li
 
     A break in the middle thus loses nothing: the client resumes from the last position that it saw.
     """
-    messages = [encode(series, entry) for entry in entries]
+    opening = _opening(series)
+    messages = [opening + (entry.text or entry.write()) for entry in entries]
     if messages:
         messages[-1] = with_position(messages[-1], position)
     return messages

@@ -15,6 +15,7 @@ from typing import ClassVar
 import trio
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+_NOTHING = memoryview(b"")
 
 
 class Line:
@@ -45,7 +46,7 @@ class Line:
         self._lock = trio.Lock()
         self._senders = 0
         """Tasks that hold the lock or wait for it."""
-        self._rest = memoryview(b"")
+        self._rest = _NOTHING
         self._is_gone = False
         self._is_shut = False
         self._is_free = True
@@ -161,7 +162,8 @@ class Line:
             return 0
 
     def _keep(self, rest: memoryview) -> None:
-        self._rest = rest
+        # An empty view would hold all that it was cut from: a whole answer, for as long as its connection is idle.
+        self._rest = rest or _NOTHING
         self._settle()
 
     def _settle(self) -> None:
@@ -169,7 +171,7 @@ class Line:
 
     def _lose(self) -> None:
         self._is_gone = self._is_shut = True
-        self._keep(memoryview(b""))
+        self._keep(_NOTHING)
         self._on_gone()
 
     @classmethod

@@ -10,13 +10,14 @@ import msgspec
 
 from candlesync.core import wire
 from candlesync.core.candle import Series
-from candlesync.core.replica import Entry
+from candlesync.core.entry import Entry
 from candlesync.hub import Topic
 from candlesync.web.deflate import Deflater
 
-CAPACITY = 8 * 2**20
-"""Bytes of all bodies that are kept: 40 series of 1000 candles in plain text, ten times as many in gzip. One that is
-not kept takes 0.03 ms to be joined again, or 0.1 ms to be put together in gzip."""
+CAPACITY = 2 * 2**20
+"""Bytes of all bodies that are kept: 10 series of 1000 candles in plain text, ten times as many in gzip. One that is
+not kept takes 0.03 ms to be joined again, or 0.1 ms to be put together in gzip, where a request takes 0.4: it is those
+that are asked for between two revisions, many times a second, that are worth their memory."""
 
 
 class Question(msgspec.Struct, frozen=True):

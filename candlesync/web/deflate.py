@@ -19,7 +19,7 @@ import msgspec
 
 from candlesync.core import wire
 from candlesync.core.candle import Series
-from candlesync.core.replica import Entry
+from candlesync.core.entry import Entry
 
 _BLOCK = 128
 """Candles. Smaller blocks compress worse (50: 8 % more bytes), and of greater ones more is done again at the ends."""

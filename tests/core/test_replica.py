@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from typing import Any, ClassVar
 
 import msgspec
@@ -13,9 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import candlesync.core.replica
 from candlesync.core.candle import Candle, Series
+from candlesync.core.entry import Entry
 from candlesync.core.interval import Interval
 from candlesync.core.position import Position
-from candlesync.core.replica import Commit, Entry, Replica, Snapshot
+from candlesync.core.replica import Commit, Replica, Snapshot
 from candlesync.errors import CommitRefused, NotContinuous, RevisionConflict
 from tests.builders import BTC, T0, begun, candle, candles_of, flat, forming, minute, minutes, then
 
@@ -382,39 +382,6 @@ def test_what_changed_is_found_in_proportion_to_it(monkeypatch: pytest.MonkeyPat
     TouchedEntry.touched.clear()
     assert len(replica.changed_since(1)) == changes
     assert len(TouchedEntry.touched) <= changes + 1
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        candle(),
-        forming(),
-        flat(T0),
-        candle(close="0.00000001", high="1000000.10000000", volume="0.00", unused="100000000000.0000000000"),
-        candle(trades=0, close_time=T0 + 17, low="0.00001000", quote_volume="7"),
-    ],
-)
-def test_a_packed_candle_says_what_it_said(given: Candle) -> None:
-    entry = Entry(given, 7)
-    entry.pack()
-    assert entry.candle == given
-    assert (entry.open_time, entry.revision) == (T0, 7)
-    entry.pack()
-    assert entry.candle == given
-
-
-def test_all_but_the_newest_are_packed() -> None:
-    """1000 candles take less than 300 KiB then, without their bytes for clients; unpacked, three times that."""
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        # Texts of their own, as parsed ones are.
-        replica = begun([candle(minute(number), f"{37000 + number}.{number:08}") for number in range(1000)])
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert len(replica) == 1000
-    assert after - before < 300 * 1024
 
 
 def test_who_else_applies_a_commit_has_the_same_entries() -> None:

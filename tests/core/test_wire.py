@@ -14,9 +14,9 @@ from wsproto.events import TextMessage
 
 from candlesync.core import wire
 from candlesync.core.candle import Series
+from candlesync.core.entry import Entry
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.position import Position, parse_position
-from candlesync.core.replica import Entry
 from tests.builders import BTC, T0, candle, flat, forming
 
 POSITION = Position("life0", 1234)
@@ -108,9 +108,13 @@ def test_of_a_catch_up_only_the_last_message_has_a_position() -> None:
 
 def test_the_bytes_are_made_once_whoever_reads_them() -> None:
     entry = Entry(candle(T0), 1)
-    first = wire.encode(BTC, entry)
-    assert wire.encode(BTC, entry) is first
-    assert wire.catch_up(BTC, [entry, entry], POSITION)[0] is first
+    wire.encode(BTC, entry)
+    text = entry.text
+    assert text is not None
+    wire.history(BTC, [entry])
+    wire.catch_up(BTC, [entry, entry], POSITION)
+    wire.encode(BTC, entry)
+    assert entry.text is text
 
 
 # --- frames

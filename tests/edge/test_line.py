@@ -6,6 +6,7 @@ import math
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -182,6 +183,25 @@ async def test_those_who_wait_are_served_in_turn(step: int) -> None:
                 line.widen(step)
                 await trio.testing.wait_all_tasks_blocked()
         assert both.read() == FIRST + SECOND + THIRD + FIRST
+
+
+@pytest.mark.parametrize("room", [1, 1000])
+async def test_what_was_sent_is_not_held(room: int) -> None:
+    """The connection may be idle from then on, and the answer long."""
+    with ends(Narrow) as both:
+        line = narrow(both)
+        data = bytes(bytearray(100_000))
+        holders = sys.getrefcount(data)
+        line.widen(room)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(line.send, data)
+            await trio.testing.wait_all_tasks_blocked()
+            assert sys.getrefcount(data) > holders
+            while len(both.read()) < len(data):
+                line.widen(math.inf)
+                await trio.testing.wait_all_tasks_blocked()
+        del nursery
+        assert sys.getrefcount(data) == holders
 
 
 async def test_whether_it_was_done_at_once_is_told() -> None:

@@ -36,7 +36,8 @@ from candlesync.binance.stream import StreamSettings
 from candlesync.binance.symbols import Symbols
 from candlesync.binance.weight import WeightBudget, WeightSettings
 from candlesync.core.candle import Candle, Series
-from candlesync.core.replica import Commit, Entry
+from candlesync.core.entry import Entry
+from candlesync.core.replica import Commit
 from candlesync.core.sync import State
 from candlesync.edge.server import install
 from candlesync.errors import CandlesyncError, UnknownSymbol
