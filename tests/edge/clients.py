@@ -16,6 +16,8 @@ import trio
 from tests.web.builders import Port, frame, upgrade
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
+PATIENCE = 60.0
+"""Seconds after which what should come is taken not to: many, as a machine may be busy with something else for some."""
 
 
 def frames_of(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
@@ -58,7 +60,7 @@ class Raw:
         self.received += data
         self.is_over = not data
 
-    async def read_all(self, random: Random | None = None, *, seconds: float = 10.0) -> None:
+    async def read_all(self, random: Random | None = None, *, seconds: float = PATIENCE) -> None:
         """Take all until it is over; with ``random`` in dribbles. Fails when it takes too long."""
         with trio.fail_after(seconds):
             while not self.is_over:
@@ -66,7 +68,7 @@ class Raw:
                 if random and random.random() < 0.1:
                     await trio.sleep(0.002)
 
-    async def read_until(self, what: bytes, *, seconds: float = 5.0) -> None:
+    async def read_until(self, what: bytes, *, seconds: float = PATIENCE) -> None:
         """Take what comes until it holds something."""
         with trio.fail_after(seconds):
             while what not in self.received:
@@ -102,7 +104,7 @@ async def handshake(stream: Any, path: str, *headers: str) -> Raw:
     """Open a WebSocket over a connection; no byte of its first message is lost."""
     await stream.send_all(upgrade(path, *headers))
     received = b""
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while b"\r\n\r\n" not in received:
             received += await stream.receive_some(1)
     assert received.startswith(b"HTTP/1.1 101 "), received
@@ -181,12 +183,12 @@ class Http2:
             await self.flush()
 
     async def read_until_status(self) -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while not self.status:
                 await self.read()
 
     async def read_until(self, what: bytes) -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while what not in self.received:
                 assert not self.is_over
                 await self.read()

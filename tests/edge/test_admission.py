@@ -16,7 +16,9 @@ import trio
 from candlesync.edge import admission
 from candlesync.edge.admission import raise_file_limit
 from candlesync.web.access import AccessSettings, Token
+from tests.edge.clients import PATIENCE
 from tests.edge.test_server import eventually, opened
+from tests.stalls import again_if_disturbed
 from tests.web.builders import Port, Web, on_a_port, read_all, upgrade
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -51,6 +53,7 @@ async def test_beyond_the_last_place_there_is_an_answer_and_a_place_that_is_left
     assert web.connections.open == 0
 
 
+@again_if_disturbed
 async def test_who_says_nothing_and_takes_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "_PATIENCE", 0.2)
     web = Web(max_connections=1)
@@ -60,7 +63,7 @@ async def test_who_says_nothing_and_takes_nothing_is_not_waited_for(monkeypatch:
         silent = await stack.enter_async_context(await port.connect())
         assert b" 503 " in await read_all(silent), "told even so"
         talker = await stack.enter_async_context(await port.connect())
-        with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
             await talker.send_all(bytes(100_000_000))
         assert trio.current_time() - started < 3
 
@@ -148,7 +151,7 @@ async def test_over_tls_there_is_no_handshake_for_a_refusal() -> None:
     async def never() -> None:
         raise AssertionError("served without a place")
 
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         await admission.Admission(full).serve(stream, never)
     await trio.aclose_forcefully(stream)
     assert await theirs.recv(1) == b""

@@ -7,6 +7,7 @@ import os
 import ssl
 import struct
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -29,8 +30,9 @@ from candlesync.hub import Topic
 from candlesync.server import hypercorn_config
 from candlesync.web import session
 from tests.builders import candle, forming, minute, then
-from tests.edge.clients import CLOSE, PING, PONG, TEXT, Http2, Raw, frames_of, handshake, opened
+from tests.edge.clients import CLOSE, PATIENCE, PING, PONG, TEXT, Http2, Raw, frames_of, handshake, opened
 from tests.edge.test_server import eventually, still_serves
+from tests.stalls import again_if_disturbed
 from tests.web.builders import Port, Web, frame, on_a_port
 
 ONE = "/ws/candles/BTCUSDT?replay=0"
@@ -177,13 +179,13 @@ async def test_answers_and_candles_keep_their_order(parts: Parts) -> None:
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(partial(storm, topic, random, pause=0.002))
-        nursery.start_soon(partial(raw.read_all, random, seconds=20))
+        nursery.start_soon(raw.read_all, random)
         for number in range(40):
             await raw.send(f'{{"op":"subscribe","symbol":"BTCUSDT","replay":1,"id":{number}}}')
             await trio.sleep(random.uniform(0, 0.02))
             await raw.send(f'{{"op":"unsubscribe","symbol":"BTCUSDT","id":{number + 1000}}}')
             await trio.sleep(random.uniform(0, 0.01))
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while b'"id":1039' not in raw.received:  # noqa: ASYNC110 - as a client looks
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
@@ -204,7 +206,7 @@ async def test_answers_and_candles_keep_their_order(parts: Parts) -> None:
 
 @pytest.mark.usefixtures("patient")
 async def test_no_ping_lands_inside_a_frame(parts: Parts) -> None:
-    web = Web()
+    web = Web(history=1_000_000)  # however far the client falls behind
     topic = web.topic()
     random = Random(1)
     async with (
@@ -212,35 +214,40 @@ async def test_no_ping_lands_inside_a_frame(parts: Parts) -> None:
         opened(port, ONE, receive_buffer=SMALL) as raw,
     ):
 
-        async def dribble() -> None:
-            while True:
-                await raw.read(random.randint(1, 2000))
-                if random.random() < 0.3:
-                    await trio.sleep(random.uniform(0, 0.01))
-
         async def answer() -> None:
             while True:
                 await raw.send(b"", PONG)
                 await raw.send(b"here", PING)
                 await trio.sleep(0.004)
 
-        async with storming(topic, random, pause=0.004), trio.open_nursery() as nursery:
-            nursery.start_soon(dribble)
+        def is_enough() -> bool:
+            if min(parts.part, parts.whole) <= 5:
+                return False
+            kinds = Counter(opcode for opcode, _ in raw.frames)
+            return min(kinds[PING], kinds[PONG], kinds[TEXT] / 5) > 10 and (PONG, b"here") in raw.frames
+
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(answer)
-            await trio.sleep(2)
+            with trio.fail_after(2 * PATIENCE):
+                # How many writes are cut is the kernel's matter, and how fast they come the machine's.
+                while not is_enough():
+                    await eventually(lambda: topic._parked)
+                    async with storming(topic, random, pause=0.004):
+                        cut = parts.part + parts.none
+                        while parts.part + parts.none == cut:  # noqa: ASYNC110 - it reads nothing until one is cut
+                            await trio.sleep(0.001)
+                        for _ in range(random.randint(0, 20)):
+                            await raw.read(random.randint(1, 2000))
+                            if random.random() < 0.3:
+                                await trio.sleep(random.uniform(0, 0.01))
+                    publish(topic)
+                    await raw.read_until(f'"position":"life0-{topic.replica.revision}"'.encode())
             nursery.cancel_scope.cancel()
         assert not raw.is_over
         publish(topic)
-        await raw.read_until(f'"position":"life0-{topic.replica.revision}"'.encode(), seconds=20)
-        kinds = [opcode for opcode, _ in raw.frames]
-        assert kinds.count(PING) > 10
-        assert kinds.count(PONG) > 10
-        assert kinds.count(TEXT) > 50
-        assert (PONG, b"here") in raw.frames
+        await raw.read_until(f'"position":"life0-{topic.replica.revision}"'.encode())
         check_order(raw)
         assert raw.messages[-1]["position"] == f"life0-{topic.replica.revision}"
-    assert parts.part > 5, "or this test has tried nothing"
-    assert parts.whole > 5
 
 
 @pytest.mark.usefixtures("patient")
@@ -319,10 +326,8 @@ async def test_a_number_that_is_used_again_gets_nothing_of_the_connection_before
         for _ in range(5):
             nursery.start_soon(come_and_go, port)
             nursery.start_soon(ask, port)
-        await trio.sleep(2)
+        await eventually(lambda: answers > 50 and topic.written > 100)
         nursery.cancel_scope.cancel()
-    assert answers > 50
-    assert topic.written > 100
 
 
 # --- the ordinary way
@@ -379,22 +384,23 @@ async def test_tls_is_served_the_ordinary_way(certificate: Certificate) -> None:
         async with await sealed(port, context) as stream:
             raw = await handshake(stream, ONE)
             async with storming(topic, random, pause=0.004), trio.open_nursery() as nursery:
-                nursery.start_soon(partial(raw.read_all, seconds=20))
-                for _ in range(100):
+                nursery.start_soon(raw.read_all)
+                pings = texts = 0
+                while min(pings, texts / 2) <= 10:
                     await raw.send(b"", PONG)
-                    await trio.sleep(0.005)
+                    await trio.sleep(0.02)
+                    kinds = Counter(opcode for opcode, _ in raw.frames)
+                    pings, texts = kinds[PING], kinds[TEXT]
                 await raw.send(struct.pack(">H", 1000), CLOSE)
             end = raw.end()
             assert end is not None
             assert end[0] == 1000
-            kinds = [opcode for opcode, _ in raw.frames]
-            assert kinds.count(PING) > 10
-            assert kinds.count(TEXT) > 20
             check_order(raw)
         assert topic.written == 0
 
 
 @pytest.mark.parametrize("way", ["websocket", "rest", "idle"])
+@again_if_disturbed
 async def test_a_client_under_tls_that_does_not_read_cannot_hold_up_the_end(certificate: Certificate, way: str) -> None:
     files, context = certificate
     web = Web()
@@ -414,6 +420,7 @@ async def test_a_client_under_tls_that_does_not_read_cannot_hold_up_the_end(cert
     await trio.aclose_forcefully(stream)
 
 
+@again_if_disturbed
 async def test_a_connection_under_tls_that_is_full_cannot_hold_up_the_end(
     certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,7 +439,7 @@ async def test_a_connection_under_tls_that_is_full_cannot_hold_up_the_end(
         stream = await sealed(port, context, receive_buffer=SMALL)
         await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         received = b""
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             while b"alive" not in received:
                 received += await stream.receive_some()
         ours: Any = connections[0].stream
@@ -479,6 +486,7 @@ async def test_a_message_that_is_too_long_ends_its_websocket_over_http_2() -> No
 
 
 @pytest.mark.parametrize("way", ["websocket", "rest"])
+@again_if_disturbed
 async def test_a_client_that_grants_no_room_over_http_2_is_gone_in_time(
     monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -494,7 +502,7 @@ async def test_a_client_that_grants_no_room_over_http_2_is_gone_in_time(
         else:
             head = ((":method", "GET"), (":scheme", "http"), (":path", "/candles/BTCUSDT/1m"), (":authority", "x"))
             await client.start(*head, end_stream=True)
-        with trio.fail_after(3):
+        with trio.fail_after(PATIENCE):
             while not client.is_over:
                 await client.read()
         await eventually(lambda: not web.sockets.open)
@@ -566,7 +574,7 @@ async def test_a_client_that_asks_for_pongs_over_http_2_and_takes_none_is_cut_of
         client = Http2(stream)
         client.grants = False
         number = await client.websocket(ONE)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while not client.is_over:
                 publish(topic, 10)
                 with suppress(trio.BrokenResourceError), trio.move_on_after(0.001):
@@ -580,6 +588,7 @@ async def test_a_client_that_asks_for_pongs_over_http_2_and_takes_none_is_cut_of
 
 
 @pytest.mark.parametrize("since", [0.0, 0.4, 0.8])
+@again_if_disturbed
 async def test_a_client_that_is_silent_is_gone_within_two_and_a_half_ping_intervals(since: float) -> None:
     web = Web()
     web.topic()
@@ -595,6 +604,7 @@ async def test_a_client_that_is_silent_is_gone_within_two_and_a_half_ping_interv
 
 
 @pytest.mark.parametrize("says", ["pongs", "messages"])
+@again_if_disturbed
 async def test_a_client_that_says_something_stays(says: str) -> None:
     web = Web()
     topic = web.topic()
@@ -615,6 +625,7 @@ async def test_a_client_that_says_something_stays(says: str) -> None:
         await still_serves(port, topic)
 
 
+@again_if_disturbed
 async def test_a_process_that_was_held_up_judges_nobody() -> None:
     """Stopped and continued, or starved: it has not heard what its clients have said meanwhile."""
     web = Web()
@@ -640,6 +651,7 @@ async def test_a_process_that_was_held_up_judges_nobody() -> None:
             nursery.cancel_scope.cancel()
 
 
+@again_if_disturbed
 async def test_a_client_whose_words_wait_to_be_read_is_not_silent() -> None:
     """Its own reading is slow, and we read nothing more from it until our answers are sent: that is not its silence."""
     web = Web()
@@ -663,7 +675,7 @@ async def test_a_client_whose_words_wait_to_be_read_is_not_silent() -> None:
 
         nursery.start_soon(pong)
         started = trio.current_time()
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while b'"id":99}' not in raw.received:
                 await raw.read(1024)
                 assert not raw.is_over
@@ -673,6 +685,7 @@ async def test_a_client_whose_words_wait_to_be_read_is_not_silent() -> None:
 
 
 @pytest.mark.parametrize("stall", [0.6, 1.62, 1.68, 1.74])
+@again_if_disturbed
 async def test_a_client_that_was_not_sent_its_ping_yet_is_not_silent(stall: float) -> None:
     """It waits behind what a slow client takes: there was nothing yet to answer."""
     web = Web()
@@ -696,6 +709,7 @@ async def test_a_client_that_was_not_sent_its_ping_yet_is_not_silent(stall: floa
 # --- slow clients
 
 
+@again_if_disturbed
 async def test_a_client_that_lags_for_too_long_is_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "PATIENCE", 0.5)
     web = Web(history=1_000_000)
@@ -706,7 +720,7 @@ async def test_a_client_that_lags_for_too_long_is_told_to_come_back(monkeypatch:
         storming(topic, Random(6), pause=0.005),
     ):
         started = trio.current_time()
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while not raw.is_over:
                 await raw.read(2048)
                 await trio.sleep(0.02)
@@ -719,6 +733,7 @@ async def test_a_client_that_lags_for_too_long_is_told_to_come_back(monkeypatch:
             assert int(again.messages[0]["rev"]) > int(last.rpartition("-")[2])
 
 
+@again_if_disturbed
 async def test_a_client_that_is_slow_now_and_then_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "PATIENCE", 0.5)
     web = Web()
@@ -738,6 +753,7 @@ async def test_a_client_that_is_slow_now_and_then_stays(monkeypatch: pytest.Monk
         check_order(raw)
 
 
+@again_if_disturbed
 async def test_a_client_that_takes_no_live_candles_is_reset_after_the_send_timeout() -> None:
     web = Web()
     topic = web.topic()
@@ -747,7 +763,7 @@ async def test_a_client_that_takes_no_live_candles_is_reset_after_the_send_timeo
     ):
         (subscriber,) = topic.subscribers
         waited: float | None = None
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while web.sockets.open:
                 publish(topic, 10)
                 if waited is None and Line._waiting:
@@ -773,7 +789,7 @@ async def test_a_reader_of_a_byte_now_and_then_is_cut_off(monkeypatch: pytest.Mo
         started = trio.current_time()
         await stream.send_all(b"GET /candles/BTCUSDT/1m HTTP/1.1\r\nHost: x\r\n\r\n")
         received = 0
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while True:
                 try:
                     data = await stream.receive_some(1024)

@@ -14,7 +14,7 @@ import trio
 from candlesync.edge.line import Line
 from candlesync.hub import Topic
 from candlesync.web.session import OneSeries
-from tests.edge.clients import Raw, opened
+from tests.edge.clients import PATIENCE, Raw, opened
 from tests.edge.test_frames import ONE, SMALL, publish
 from tests.edge.test_server import eventually
 from tests.web.builders import Port, Web, on_a_port
@@ -45,8 +45,8 @@ async def deliver(topic: Topic, good: Raw, count: int) -> None:
 async def get_stuck(topic: Topic, port: Port, stack: AsyncExitStack, web: Web) -> None:
     for _ in range(STUCK):
         await stack.enter_async_context(opened(port, ONE, receive_buffer=SMALL))
-    await eventually(lambda: len(web.sockets.open) == STUCK + 1, seconds=20)
-    with trio.fail_after(60):
+    await eventually(lambda: len(web.sockets.open) == STUCK + 1)
+    with trio.fail_after(2 * PATIENCE):
         while len(Line._waiting) < STUCK:
             publish(topic, 20)
             await trio.sleep(0.01)
@@ -62,7 +62,7 @@ async def test_a_thousand_that_read_nothing_keep_nobody_waiting_and_cost_no_memo
     ):
         await eventually(lambda: topic._parked)
         await get_stuck(topic, port, stack, web)
-        await good.read_until(f'"position":"life0-{topic.replica.revision}"'.encode(), seconds=20)
+        await good.read_until(f'"position":"life0-{topic.replica.revision}"'.encode())
         await deliver(topic, good, 50)
         assert len(topic._parked) == 1
         lines = [session._line for session in web.sockets.open if isinstance(session, OneSeries)]
@@ -86,7 +86,7 @@ async def test_a_thousand_that_read_nothing_keep_nobody_waiting_and_cost_no_memo
         end = good.end()
         assert end is not None
         assert end[0] == 1012
-        await eventually(lambda: not web.sockets.open, seconds=10)
+        await eventually(lambda: not web.sockets.open)
         assert not topic.subscribers
 
 
@@ -100,8 +100,8 @@ async def test_a_thousand_that_read_nothing_are_gone_after_the_send_timeout() ->
     ):
         for _ in range(STUCK):
             await stack.enter_async_context(opened(port, ONE, receive_buffer=SMALL))
-        await eventually(lambda: len(web.sockets.open) == STUCK + 1, seconds=20)
-        with trio.fail_after(60):
+        await eventually(lambda: len(web.sockets.open) == STUCK + 1)
+        with trio.fail_after(2 * PATIENCE):
             while len(web.sockets.open) > 1:
                 publish(topic, 20)
                 await good.read_until(f'"position":"life0-{topic.replica.revision}"'.encode())

@@ -479,7 +479,7 @@ def frame(payload: bytes | str, opcode: int = 1) -> bytes:
     return bytes([0x80 | opcode]) + length + bytes(4) + data
 
 
-async def read_all(stream: trio.SocketStream, *, seconds: float = 5.0) -> bytes:
+async def read_all(stream: trio.SocketStream, *, seconds: float = 60.0) -> bytes:
     """Everything until the server closes the connection; fails the test when it does not."""
     received = bytearray()
     with trio.fail_after(seconds):
