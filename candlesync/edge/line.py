@@ -8,7 +8,10 @@ not take at once is the line's rest, and goes out before anything else, so that 
 from __future__ import annotations
 
 import os
+import socket
+import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from math import inf
 from typing import ClassVar
 
@@ -16,6 +19,8 @@ import trio
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 _NOTHING = memoryview(b"")
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER of 0 seconds: what was not taken is dropped when the socket is closed, and the client is told so."""
 
 
 class Line:
@@ -171,6 +176,11 @@ class Line:
 
     def _lose(self) -> None:
         self._is_gone = self._is_shut = True
+        # Reset when it is closed: the kernel would keep what the client does not take, and try for minutes.
+        transport = getattr(self._stream, "transport_stream", self._stream)
+        if isinstance(transport, trio.SocketStream) and transport.socket.fileno() >= 0:
+            with suppress(OSError):  # Some systems refuse it for a connection that the client has reset.
+                transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._keep(_NOTHING)
         self._on_gone()
 

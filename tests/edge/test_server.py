@@ -270,6 +270,24 @@ async def test_a_client_that_does_not_read_is_cut_off_after_the_send_timeout_and
         await eventually(lambda: not topic.subscribers and not Line._waiting)
 
 
+async def test_a_client_that_is_cut_off_is_reset_and_the_kernel_keeps_nothing_for_it() -> None:
+    web = Web()
+    thousand(web)
+    async with on_a_port(web, send_timeout=0.5, send_buffer=4096) as port:
+        stream = await stuck(port, web)
+        await eventually(lambda: not web.sockets.open)
+        # What was under way, and then no proper end, for which the kernel would wait.
+        with trio.fail_after(PATIENCE):
+            reset = False
+            try:
+                async for _ in stream:
+                    pass
+            except trio.BrokenResourceError:
+                reset = True
+        assert reset
+        await trio.aclose_forcefully(stream)
+
+
 async def test_what_the_server_holds_for_a_client_that_floods_is_bounded() -> None:
     """What the queues between Hypercorn, Quart and the session do not take stays in the client's own buffers."""
     web = Web()
