@@ -12,7 +12,8 @@ import trio
 
 from candlesync.core.interval import Interval
 from tests.whole.announced import hearing
-from tests.whole.nodes import MINUTE, PATIENCE, Deployment, Viewer, deploy
+from tests.whole.nodes import MINUTE, Deployment, Viewer, deploy
+from tests.whole.programs import PATIENCE
 from tests.whole.proxy import run_proxy
 
 TAKEOVER = 3.0
@@ -38,14 +39,14 @@ def viewers_of(deployment: Deployment, count: int, symbol: str = "BTCUSDT") -> l
 async def watching(
     deployment: Deployment, staying: Sequence[Viewer], wandering: Sequence[Viewer] = ()
 ) -> AsyncIterator[None]:
-    """People look at charts for as long as the block lasts, from when all have one; who stays sees the present then."""
+    """People look at charts for as long as the block lasts, from when all follow; who stays sees the present then."""
     async with trio.open_nursery() as nursery:
         for viewer in staying:
             nursery.start_soon(viewer.stays)
         for viewer in wandering:
             nursery.start_soon(viewer.wanders)
         with trio.fail_after(PATIENCE):
-            while not all(viewer.chart.candles for viewer in (*staying, *wandering)):  # noqa: ASYNC110 - as an outsider
+            while not all(viewer.chart.messages for viewer in (*staying, *wandering)):  # noqa: ASYNC110 - as an outsider
                 await trio.sleep(0.05)
         yield
         if deployment.living:
