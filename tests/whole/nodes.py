@@ -156,10 +156,12 @@ class Deployment:
         """By name; those that are dead, too, until they are started again."""
         self._nursery = nursery
 
-    async def start(self, name: str, *arguments: str, store: str = "", lease: float = LEASE) -> Program:
+    async def start(
+        self, name: str, *arguments: str, store: str = "", lease: float = LEASE, module: str = "candlesync"
+    ) -> Program:
         """Start a node; it serves when this returns. A node that was killed comes back where it was."""
         host = self.nodes[name].host if name in self.nodes else free_host()
-        command = ["candlesync", "serve", *arguments, "--bind", host, "--store", store or f"{self.redis.url}/0"]
+        command = [module, "serve", *arguments, "--bind", host, "--store", store or f"{self.redis.url}/0"]
         command += ["--node-name", name, "--lease", str(lease)]
         command += ["--rest-url", f"http://{self.binance.host}", "--stream-url", f"ws://{self.binance.host}"]
         program: Program = await self._nursery.start(self._keep, partial(run_program, command))

@@ -15,6 +15,7 @@ from tests.whole.announced import hearing
 from tests.whole.nodes import MINUTE, Deployment, Viewer, deploy
 from tests.whole.programs import PATIENCE
 from tests.whole.proxy import run_proxy
+from tests.whole.short_hold import HOLD
 
 TAKEOVER = 3.0
 """Seconds from the death of an owner, its lease included, until all is live again."""
@@ -23,8 +24,6 @@ HANDOVER = 1.5
 STILL = 0.5
 """Seconds for which what an owner sent before it was killed, stopped or cut off may still arrive. Its lease lasts
 longer: nobody else's can be there yet."""
-HOLD = 15.0
-"""Seconds after which a node that cannot reach the store lets go of its connections."""
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT", "DOGEUSDT")
 
 
@@ -271,7 +270,7 @@ async def test_what_only_a_followers_clients_want_is_served_by_the_owner() -> No
 
 async def test_a_node_that_is_cut_off_from_the_store_alone_lets_go_in_the_end_and_follows() -> None:
     async with deploy() as deployment, run_proxy(deployment.redis.port) as line:
-        await deployment.start("a", "BTCUSDT", store=line.url)
+        await deployment.start("a", "BTCUSDT", store=line.url, module="tests.whole.short_hold")
         await deployment.until_live()
         await deployment.start("b", "BTCUSDT")
         await deployment.until_live()
