@@ -284,12 +284,16 @@ async def test_a_node_that_is_cut_off_from_the_store_alone_lets_go_in_the_end_an
                 theirs = [viewer for viewer in staying if viewer.hosts[0] == deployment.nodes["b"].host]
                 await until_news(deployment, "its owner cut off", theirs, cut, TAKEOVER)
                 await until_owned(deployment, "b", says="b")
-                await deployment.until_state("a", "syncing", "stale", seconds=TAKEOVER)
-                while time.monotonic() < cut + HOLD + 1:
+                await deployment.until_state("a", "syncing", "stale")
+                deployment.stalls.check("cut off, until it says so", cut, time.monotonic() - cut, TAKEOVER)
+
+                async def has_let_go() -> bool:
                     answer = await deployment.rest("a")
                     assert answer.status_code == 200
                     assert answer.headers["Candlesync-State"] in ("syncing", "stale")
-                    await trio.sleep(0.2)
+                    return (await deployment.connections())[-1].connections == 1
+
+                await deployment.stalls.until("the node that was cut off lets go", has_let_go, HOLD + 1, since=cut)
                 line.mend()
                 await deployment.until_live()
                 await trio.sleep(0.5)
@@ -298,4 +302,3 @@ async def test_a_node_that_is_cut_off_from_the_store_alone_lets_go_in_the_end_an
         assert len(announced.check_one_writer()) == 2
         spans = await deployment.not_one(cut, time.monotonic())
         assert [span.connections for span in spans] == [2]
-        deployment.stalls.check("until the node that was cut off let go", cut, spans[0].end, HOLD + 1)

@@ -108,6 +108,7 @@ async def test_whatever_the_server_goes_through_no_candle_is_lost_or_wrong() -> 
                     story.cancel_scope.cancel()
                 await until_whole(topic, upstream)
                 assert await answered(partial(store.read, BTC)) == topic.replica.snapshot()
-                assert candles_of(topic.replica)[:-1] == upstream.candles[:-1]
+                # On a machine that stands still for long there are more than the history holds.
+                assert candles_of(topic.replica)[:-1] == upstream.candles[-RULES.history : -1]
                 assert seen == {State.LIVE, State.SYNCING}, "the feed was there all the time"
                 nursery.cancel_scope.cancel()
