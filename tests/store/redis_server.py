@@ -66,7 +66,7 @@ class RedisServer:
         """Start it, with what its files say; returns when it answers."""
         launch = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
         self._process = subprocess.Popen([*launch, *self._command], stdout=subprocess.DEVNULL)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while True:
             try:
                 with self.client(password) as client:

@@ -97,7 +97,7 @@ def hearing(server: RedisServer, prefix: str = "candlesync") -> Iterator[Announc
     thread = threading.Thread(target=listen)
     thread.start()
     try:
-        assert ready.wait(5)
+        assert ready.wait(60)
         yield announced
     finally:
         done.set()

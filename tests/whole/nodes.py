@@ -24,6 +24,7 @@ from tests.chart import Chart, read
 from tests.stalls import Stalls, stalls
 from tests.store.redis_server import RedisServer, redis_store, run_server
 from tests.whole.programs import (
+    PATIENCE,
     Program,
     follow,
     free_host,
@@ -40,10 +41,6 @@ MINUTE = 0.25
 PREFIX = "candlesync"
 CURRENT = 1.5
 """Seconds within which a chart that follows a node shows what the market shows now."""
-PATIENCE = 20.0
-"""Seconds to wait for what takes a moment, where the moment is not what is tested."""
-RESTORED = 10.0
-"""Seconds within which what is not in Redis at a glance is there after all."""
 LEASE = 2.0
 
 
@@ -76,10 +73,10 @@ class ShownChart(Chart):
         """When it first showed something new after a moment; infinite if it did not."""
         return next((moment for moment in self.news if moment > after), float("inf"))
 
-    def longest_silence(self, begin: float, end: float) -> float:
-        """For how long it showed nothing new, at the longest, between two moments."""
+    def silences(self, begin: float, end: float) -> list[tuple[float, float]]:
+        """The times between two moments in which it showed nothing new: from when, and for how many seconds."""
         moments = [begin, *(moment for moment in self.news if begin < moment < end), end]
-        return max(later - moment for moment, later in pairwise(moments))
+        return [(moment, later - moment) for moment, later in pairwise(moments)]
 
 
 class Viewer:
@@ -96,7 +93,7 @@ class Viewer:
 
     async def load(self) -> None:
         """Load the chart, wherever that works."""
-        with trio.fail_after(60):
+        with trio.fail_after(2 * PATIENCE):
             for turn in range(10_000):
                 with trio.move_on_after(4):  # a node that was stopped accepts connections, and never answers
                     if await try_to_load(self.chart, self.hosts[turn % len(self.hosts)], self.symbol):
@@ -159,10 +156,12 @@ class Deployment:
         """By name; those that are dead, too, until they are started again."""
         self._nursery = nursery
 
-    async def start(self, name: str, *arguments: str, store: str = "", lease: float = LEASE) -> Program:
+    async def start(
+        self, name: str, *arguments: str, store: str = "", lease: float = LEASE, module: str = "candlesync"
+    ) -> Program:
         """Start a node; it serves when this returns. A node that was killed comes back where it was."""
         host = self.nodes[name].host if name in self.nodes else free_host()
-        command = ["candlesync", "serve", *arguments, "--bind", host, "--store", store or f"{self.redis.url}/0"]
+        command = [module, "serve", *arguments, "--bind", host, "--store", store or f"{self.redis.url}/0"]
         command += ["--node-name", name, "--lease", str(lease)]
         command += ["--rest-url", f"http://{self.binance.host}", "--stream-url", f"ws://{self.binance.host}"]
         program: Program = await self._nursery.start(self._keep, partial(run_program, command))
@@ -213,7 +212,7 @@ class Deployment:
     async def ready(self, name: str) -> dict[str, Any]:
         """What a node says of itself."""
         async with open_client() as client:
-            answer = await client.get(f"http://{self.nodes[name].host}/ready", timeout=PATIENCE)
+            answer = await client.get(f"http://{self.nodes[name].host}/ready")
         said: dict[str, Any] = answer.json()
         return said
 
@@ -221,7 +220,7 @@ class Deployment:
         """What a node answers over REST."""
         url = f"http://{self.nodes[name].host}/candles/{symbol}/{interval}?limit={limit}"
         async with open_client() as client:
-            return await client.get(url, timeout=30)
+            return await client.get(url)
 
     async def until_live(self, *symbols: str, interval: str = "1m", seconds: float = PATIENCE) -> float:
         """Until all living nodes serve these symbols live; how long that took."""
@@ -253,7 +252,7 @@ class Deployment:
         async with open_client() as client:
             for _ in range(5):
                 asked = time.monotonic()
-                answer = (await client.get(f"http://{self.binance.host}/control/connections", timeout=PATIENCE)).json()
+                answer = (await client.get(f"http://{self.binance.host}/control/connections")).json()
                 now = time.monotonic()
                 if now - asked < shortest:  # whose clock we know best
                     shortest, said, offset = now - asked, answer, (asked + now) / 2 - answer["now"]
@@ -302,7 +301,7 @@ class Deployment:
         async with redis_store(self.redis.url, 1000, prefix=PREFIX) as store:
             for symbol in symbols or ("BTCUSDT",):
                 snapshot = None
-                with trio.move_on_after(RESTORED):
+                with trio.move_on_after(PATIENCE):
                     while (snapshot := await store.read(Series(symbol, Interval.M1))) is None:  # noqa: ASYNC110
                         await trio.sleep(0.05)
                 assert snapshot is not None, f"{symbol} is not in the store"

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,6 +29,8 @@ ADDRESS = re.compile(rb"http://(127\.0\.0\.1:\d+)")
 HANDSHAKE = 6.0
 """Seconds for a WebSocket's handshake: a server lets a position wait for 5. (trio-websocket never notices when the
 connection ends in the middle of it.)"""
+PATIENCE = 60.0
+"""Seconds to wait for what takes a moment, where the moment is not what is tested: a machine may stand still."""
 
 
 class Program:
@@ -43,7 +46,7 @@ class Program:
         """Send a signal; the exit status, and after how many seconds."""
         started = time.monotonic()
         self.process.send_signal(signum)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             status = await self.process.wait()
         return status, time.monotonic() - started
 
@@ -70,7 +73,7 @@ async def run_program(
         start_new_session=True,
     )
     said = bytearray()
-    named, silent = trio.Event(), trio.Event()
+    named, silent = trio.Event(), trio.Event()  # it is silent when nobody has its output any more
 
     async def listen() -> None:
         assert process.stdout is not None
@@ -83,22 +86,45 @@ async def run_program(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen)
-            with trio.move_on_after(20) as patience:
-                await (until_healthy(host) if host else named.wait())
-            assert not patience.cancelled_caught, said.decode()
+            is_up = False
+            with trio.move_on_after(PATIENCE):
+                is_up = await _comes_up(process, partial(until_healthy, host) if host else named.wait)
+            assert is_up, f"it did not start, or ended at once ({process.returncode}): {said.decode()}"
             found = ADDRESS.search(said)
             yield Program(process, host or (found[1].decode() if found else ""), said)
             if process.returncode is not None:
-                with trio.move_on_after(0.5):  # for its last words
+                _kill_all(process)  # what it has left behind has its output
+                with trio.move_on_after(PATIENCE):  # for its last words
                     await silent.wait()
             nursery.cancel_scope.cancel()
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # and its workers, if it has some
+        _kill_all(process)
         with trio.CancelScope(shield=True):
             await process.wait()
         sys.stderr.write(f"--- {' '.join(arguments)}\n{said.decode(errors='replace')}\n")  # for pytest to show
         assert b"Traceback" not in said, said.decode()
+
+
+async def _comes_up(process: trio.Process, ready: Callable[[], Awaitable[None]]) -> bool:
+    """Wait until it is ready; false if it ends before."""
+    is_ready = False
+    async with trio.open_nursery() as nursery:
+
+        async def wait_for_end() -> None:
+            await process.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(wait_for_end)
+        await ready()
+        is_ready = True
+        nursery.cancel_scope.cancel()
+    return is_ready
+
+
+def _kill_all(process: trio.Process) -> None:
+    """It and its workers, if it has some."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def simulator(minute: float, *arguments: str) -> Any:
@@ -117,7 +143,7 @@ def free_host() -> str:
 
 def open_client() -> httpx.AsyncClient:
     # Nothing here speaks TLS, and a context for it takes longer than the request.
-    return httpx.AsyncClient(verify=False)  # noqa: S501 - see above
+    return httpx.AsyncClient(verify=False, timeout=PATIENCE)  # noqa: S501 - see above
 
 
 async def until_healthy(host: str) -> None:
@@ -125,7 +151,7 @@ async def until_healthy(host: str) -> None:
     async with open_client() as client:
         while True:
             with suppress(httpx.TransportError):
-                if (await client.get(f"http://{host}/health")).status_code == 200:
+                if (await client.get(f"http://{host}/health", timeout=5)).status_code == 200:
                     return
             await trio.sleep(0.05)
 
@@ -139,14 +165,14 @@ async def break_something(binance: Program, **fault: object) -> None:
 async def market_time(binance: Program) -> int:
     """The market's, in milliseconds."""
     async with open_client() as client:
-        state = (await client.get(f"http://{binance.host}/control/state", timeout=20)).json()
+        state = (await client.get(f"http://{binance.host}/control/state")).json()
     now: int = state["now"]
     return now
 
 
 async def load(chart: Chart, host: str, symbol: str = "BTCUSDT") -> None:
     """Load a chart; the server may be away for a while."""
-    with trio.fail_after(40):
+    with trio.fail_after(PATIENCE):
         while not await try_to_load(chart, host, symbol):  # noqa: ASYNC110 - a client's retry
             await trio.sleep(0.1)
 
@@ -155,7 +181,7 @@ async def try_to_load(chart: Chart, host: str, symbol: str = "BTCUSDT") -> bool:
     """Load a chart, unless the server is away or has nothing yet."""
     try:
         async with open_client() as client:
-            answer = await client.get(f"http://{host}/candles/{symbol}/{chart.interval}", timeout=20)
+            answer = await client.get(f"http://{host}/candles/{symbol}/{chart.interval}")
     except httpx.TransportError:
         return False
     if answer.status_code == 200:
@@ -165,14 +191,19 @@ async def try_to_load(chart: Chart, host: str, symbol: str = "BTCUSDT") -> bool:
     return False
 
 
-async def follow(chart: Chart, host: str, query: str = "", symbol: str = "BTCUSDT") -> int:
-    """Follow the WebSocket until it ends; the close code, or 0 when the connection broke or could not be made."""
+async def follow(
+    chart: Chart, host: str, query: str = "", symbol: str = "BTCUSDT", *, handshake: float = HANDSHAKE
+) -> int:
+    """Follow the WebSocket until it ends; the close code, or 0 when the connection broke or could not be made.
+
+    ``handshake``: seconds, `PATIENCE` for who does not come again.
+    """
     name, _, port = host.rpartition(":")
     try:
         # Not `open_websocket_url`: cancelled in the handshake, that leaves its socket open.
         async with await trio.open_tcp_stream(name, int(port)) as stream, trio.open_nursery() as nursery:
             resource = f"/ws/candles/{symbol}?interval={chart.interval}{query}"
-            with trio.fail_after(HANDSHAKE):
+            with trio.fail_after(handshake):
                 socket = await trio_websocket.wrap_client_stream(nursery, stream, host, resource)
             try:
                 while True:
@@ -209,6 +240,6 @@ async def truth(binance: Program, chart: Chart, symbol: str = "BTCUSDT") -> list
     start = next(iter(chart.candles)) * 1000
     query = f"symbol={symbol}&interval={chart.interval}&startTime={start}&endTime={2**52}"
     async with open_client() as client:
-        answer = await client.get(f"http://{binance.host}/control/truth?{query}", timeout=20)
+        answer = await client.get(f"http://{binance.host}/control/truth?{query}")
     rows: list[list[Any]] = answer.json()
     return rows

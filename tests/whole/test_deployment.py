@@ -17,11 +17,13 @@ from candlesync.cli import serve
 from candlesync.options import settings_from
 from tests.whole.announced import hearing
 from tests.whole.nodes import Deployment, deploy
-from tests.whole.programs import free_host, open_client, run_program
+from tests.whole.programs import PATIENCE, free_host, open_client, run_program
 from tests.whole.readme import recipe, with_own
-from tests.whole.test_nodes import HANDOVER, check, viewers_of, watching
+from tests.whole.test_nodes import check, check_handovers, until_news, viewers_of, watching
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
+LONG_LEASE = 6.0
+"""Seconds: a symbol that its node did not give up when it went is without an owner for most of it; charts notice."""
 UNNOTICED = 1.5
 """Seconds for which a chart may show nothing new while nodes are restarted; it has news 20 times a second else."""
 
@@ -33,6 +35,8 @@ async def ask(hosts: Sequence[str], symbol: str, answers: Counter[int]) -> None:
             for host in hosts:
                 try:
                     answer = await client.get(f"http://{host}/candles/{symbol}/1m?limit=5", timeout=5)
+                except httpx.TimeoutException:
+                    break  # it is there, and the machine has other work
                 except httpx.TransportError:
                     continue
                 answers[answer.status_code] += 1
@@ -44,16 +48,20 @@ async def ask(hosts: Sequence[str], symbol: str, answers: Counter[int]) -> None:
 
 async def until_ready(deployment: Deployment, name: str) -> None:
     """What the README does with ``curl --retry`` between two restarts."""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while (await deployment.ready(name))["status"] != "ready":  # noqa: ASYNC110 - as an outsider
             await trio.sleep(0.05)
 
 
 async def test_two_nodes_are_restarted_one_after_the_other_and_no_chart_notices() -> None:
     async with deploy() as deployment:
+
+        async def start(name: str) -> None:
+            await deployment.start(name, *SYMBOLS, lease=LONG_LEASE)
+
         async with trio.open_nursery() as nursery:
             for name in "ab":
-                nursery.start_soon(deployment.start, name, *SYMBOLS)
+                nursery.start_soon(start, name)
         await deployment.until_live(*SYMBOLS)
         viewers = [viewer for symbol in SYMBOLS for viewer in viewers_of(deployment, 5, symbol)]
         answers = [Counter[int]() for _ in range(4)]
@@ -64,7 +72,6 @@ async def test_two_nodes_are_restarted_one_after_the_other_and_no_chart_notices(
                 for number, counts in enumerate(answers):
                     turn = number % 2
                     nursery.start_soon(ask, hosts[turn:] + hosts[:turn], SYMBOLS[number // 2], counts)
-                await trio.sleep(1)
                 restarts = []
                 for name in "ab":
                     restarts.append(time.monotonic())
@@ -72,26 +79,31 @@ async def test_two_nodes_are_restarted_one_after_the_other_and_no_chart_notices(
                     assert status == 0
                     what = f"{name}: from SIGTERM to the end"  # nothing held it up for half of the grace time
                     deployment.stalls.check(what, restarts[-1], seconds, 4)
-                    await deployment.start(name, *SYMBOLS)
+                    await start(name)
                     await until_ready(deployment, name)
-                await trio.sleep(1.5)
+                back = time.monotonic()
+                await until_news(deployment, "both are back", viewers, back, UNNOTICED, still=0.0)
+                with trio.fail_after(PATIENCE):
+                    while min(counts[200] for counts in answers) <= 50:  # noqa: ASYNC110 - of other tasks
+                        await trio.sleep(0.02)
                 nursery.cancel_scope.cancel()
             until = time.monotonic()
             await check(deployment, viewers)
-        silences = [viewer.chart.longest_silence(restarts[0], until) for viewer in viewers]
-        deployment.stalls.check("without news, at the longest", restarts[0], max(silences), UNNOTICED)
+        for viewer in viewers:
+            # Each by what was lost in its own time, which is that of one restart or the other.
+            for since, seconds in viewer.chart.silences(restarts[0], until):
+                if seconds > UNNOTICED:
+                    deployment.stalls.check("without news", since, seconds, UNNOTICED)
         told = [viewer.codes[1012] for viewer in viewers]
         assert min(told) >= 1, "each was on a node that was restarted"
         for counts in answers:
             assert set(counts) == {200}
-            assert counts[200] > 50
         for symbol in SYMBOLS:
             announced.check_one_writer(symbol)
             assert len({made.life for made in announced.commits if made.symbol == symbol}) == 1, (
                 "the store was there all the time"
             )
-            spans = await deployment.not_one(began, until, symbol)
-            assert all(span.connections == 0 and span.end - span.begin <= HANDOVER for span in spans), spans
+            await check_handovers(deployment, began, symbol)
             await deployment.check_stored(symbol)
 
 
@@ -142,6 +154,7 @@ async def test_a_node_that_is_started_as_the_unit_says_serves_and_ends() -> None
             assert node.host == host
             await deployment.until_live("BTCUSDT", "ETHUSDT")
             assert (await deployment.ready("unit"))["node"] == f"host/{host.rpartition(':')[2]}"
+            ended = time.monotonic()
             status, seconds = await node.end()
+            deployment.stalls.check("from SIGTERM to the end", ended, seconds, 5)
         assert status == 0
-        assert seconds < 5

@@ -12,8 +12,10 @@ import trio
 
 from candlesync.core.interval import Interval
 from tests.whole.announced import hearing
-from tests.whole.nodes import MINUTE, PATIENCE, Deployment, Viewer, deploy
+from tests.whole.nodes import MINUTE, Deployment, Viewer, deploy
+from tests.whole.programs import PATIENCE
 from tests.whole.proxy import run_proxy
+from tests.whole.short_hold import HOLD
 
 TAKEOVER = 3.0
 """Seconds from the death of an owner, its lease included, until all is live again."""
@@ -22,8 +24,6 @@ HANDOVER = 1.5
 STILL = 0.5
 """Seconds for which what an owner sent before it was killed, stopped or cut off may still arrive. Its lease lasts
 longer: nobody else's can be there yet."""
-HOLD = 15.0
-"""Seconds after which a node that cannot reach the store lets go of its connections."""
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT", "DOGEUSDT")
 
 
@@ -38,14 +38,14 @@ def viewers_of(deployment: Deployment, count: int, symbol: str = "BTCUSDT") -> l
 async def watching(
     deployment: Deployment, staying: Sequence[Viewer], wandering: Sequence[Viewer] = ()
 ) -> AsyncIterator[None]:
-    """People look at charts for as long as the block lasts, from when all have one; who stays sees the present then."""
+    """People look at charts for as long as the block lasts, from when all follow; who stays sees the present then."""
     async with trio.open_nursery() as nursery:
         for viewer in staying:
             nursery.start_soon(viewer.stays)
         for viewer in wandering:
             nursery.start_soon(viewer.wanders)
         with trio.fail_after(PATIENCE):
-            while not all(viewer.chart.candles for viewer in (*staying, *wandering)):  # noqa: ASYNC110 - as an outsider
+            while not all(viewer.chart.messages for viewer in (*staying, *wandering)):  # noqa: ASYNC110 - as an outsider
                 await trio.sleep(0.05)
         yield
         if deployment.living:
@@ -270,7 +270,7 @@ async def test_what_only_a_followers_clients_want_is_served_by_the_owner() -> No
 
 async def test_a_node_that_is_cut_off_from_the_store_alone_lets_go_in_the_end_and_follows() -> None:
     async with deploy() as deployment, run_proxy(deployment.redis.port) as line:
-        await deployment.start("a", "BTCUSDT", store=line.url)
+        await deployment.start("a", "BTCUSDT", store=line.url, module="tests.whole.short_hold")
         await deployment.until_live()
         await deployment.start("b", "BTCUSDT")
         await deployment.until_live()
@@ -284,12 +284,16 @@ async def test_a_node_that_is_cut_off_from_the_store_alone_lets_go_in_the_end_an
                 theirs = [viewer for viewer in staying if viewer.hosts[0] == deployment.nodes["b"].host]
                 await until_news(deployment, "its owner cut off", theirs, cut, TAKEOVER)
                 await until_owned(deployment, "b", says="b")
-                await deployment.until_state("a", "syncing", "stale", seconds=TAKEOVER)
-                while time.monotonic() < cut + HOLD + 1:
+                await deployment.until_state("a", "syncing", "stale")
+                deployment.stalls.check("cut off, until it says so", cut, time.monotonic() - cut, TAKEOVER)
+
+                async def has_let_go() -> bool:
                     answer = await deployment.rest("a")
                     assert answer.status_code == 200
                     assert answer.headers["Candlesync-State"] in ("syncing", "stale")
-                    await trio.sleep(0.2)
+                    return (await deployment.connections())[-1].connections == 1
+
+                await deployment.stalls.until("the node that was cut off lets go", has_let_go, HOLD + 1, since=cut)
                 line.mend()
                 await deployment.until_live()
                 await trio.sleep(0.5)
@@ -298,4 +302,3 @@ async def test_a_node_that_is_cut_off_from_the_store_alone_lets_go_in_the_end_an
         assert len(announced.check_one_writer()) == 2
         spans = await deployment.not_one(cut, time.monotonic())
         assert [span.connections for span in spans] == [2]
-        deployment.stalls.check("until the node that was cut off let go", cut, spans[0].end, HOLD + 1)

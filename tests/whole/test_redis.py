@@ -12,6 +12,7 @@ import trio
 from candlesync.core.sync import Rules, State
 from candlesync.errors import StoreUnavailable
 from candlesync.hub import Topic
+from candlesync.store.redis import RedisStore
 from candlesync.synchronizer import Synchronizer
 from tests.builders import BTC, candles_of, forming, minute, minutes
 from tests.store.redis_server import RedisServer, redis_store, run_server
@@ -20,22 +21,35 @@ from tests.upstream import Upstream
 Answer = TypeVar("Answer")
 
 RULES = Rules(history=900)
+PATIENCE = 60.0
+"""Seconds to wait for what takes a moment."""
 
 
-async def trouble(server: RedisServer) -> None:
-    """All that a server of its own free will does not do, twice."""
+async def trouble(server: RedisServer, store: RedisStore, topic: Topic) -> None:
+    """All that a server of its own free will does not do, twice; each is noticed."""
+
+    async def until_noticed(since: int) -> None:
+        with trio.fail_after(PATIENCE):
+            while store.statistics().failures == since or topic.state is State.LIVE:  # noqa: ASYNC110 - as an outsider
+                await trio.sleep(0.01)
+
     for _ in range(2):
         await trio.sleep(0.3)
+        failures = store.statistics().failures
         server.signal(signal.SIGSTOP)
-        await trio.sleep(0.5)
+        await until_noticed(failures)
         server.signal(signal.SIGCONT)
         await trio.sleep(0.3)
+        failures = store.statistics().failures
         server.kill()
-        await trio.sleep(0.3)
+        await until_noticed(failures)
         server.start()
         await trio.sleep(0.3)
-        server.client().execute_command("CLIENT", "PAUSE", 400, "WRITE")
-        await trio.sleep(0.6)
+        failures = store.statistics().failures
+        server.client().execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+        await until_noticed(failures)
+        server.client().execute_command("CLIENT", "UNPAUSE")
+        await trio.sleep(0.3)
         server.client().script_flush()
 
 
@@ -57,7 +71,7 @@ async def note_states(topic: Topic, seen: set[State]) -> None:
 
 
 async def until_whole(topic: Topic, upstream: Upstream) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while True:
             tail = topic.replica.tail
             if topic.state is State.LIVE and tail and tail.open_time == upstream.candles[-1].open_time:
@@ -67,7 +81,7 @@ async def until_whole(topic: Topic, upstream: Upstream) -> None:
 
 async def answered(ask: Callable[[], Awaitable[Answer]]) -> Answer:
     """What the store answers: it is given no longer than the troubles last, which a busy machine may take, too."""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while True:
             try:
                 return await ask()
@@ -90,11 +104,11 @@ async def test_whatever_the_server_goes_through_no_candle_is_lost_or_wrong() -> 
                 async with trio.open_nursery() as story:
                     story.start_soon(show_minutes, synchronizer, upstream)
                     story.start_soon(note_states, topic, seen)
-                    await trouble(server)
+                    await trouble(server, store, topic)
                     story.cancel_scope.cancel()
                 await until_whole(topic, upstream)
                 assert await answered(partial(store.read, BTC)) == topic.replica.snapshot()
-                assert candles_of(topic.replica)[:-1] == upstream.candles[:-1]
+                # On a machine that stands still for long there are more than the history holds.
+                assert candles_of(topic.replica)[:-1] == upstream.candles[-RULES.history : -1]
                 assert seen == {State.LIVE, State.SYNCING}, "the feed was there all the time"
-                assert store.statistics().failures >= 4
                 nursery.cancel_scope.cancel()

@@ -12,7 +12,8 @@ import trio
 
 from tests.store.redis_server import run_server
 from tests.whole.announced import hearing
-from tests.whole.nodes import LEASE, PATIENCE, Deployment, Viewer, deploy
+from tests.whole.nodes import LEASE, Deployment, Viewer, deploy
+from tests.whole.programs import PATIENCE
 from tests.whole.proxy import run_proxy
 from tests.whole.test_nodes import catch_up, viewers_of, watching
 
@@ -22,6 +23,9 @@ RECOVERY = 10.0
 """Seconds after the end of a trouble until all nodes serve live again."""
 NOTICED = 0.5
 """Seconds after which nothing more is shown that was committed before."""
+NOT_LIVE = ("syncing", "stale")
+UNANSWERED = 3.0
+"""Seconds of an outage after which each node says that it is not live: a store that answers nothing is given two."""
 
 
 @asynccontextmanager
@@ -61,12 +65,14 @@ class Scene:
         async with asking(deployment) as seen:
             began = time.monotonic()
             async with trouble():
+                if is_outage:
+                    await self._until_noticed(what, seen, began)
                 over, last = time.monotonic(), dict(seen)
             ended = time.monotonic()
         if is_outage:
             for name in deployment.nodes:
-                assert last[name] in ("syncing", "stale"), f"{what}: {name} says {last[name]}"
-            late = NOTICED + deployment.stalls.lost(began, began + NOTICED)
+                assert last[name] in NOT_LIVE, f"{what}: {name} says {last[name]}"
+            late = deployment.stalls.extended(began, NOTICED)
             for viewer in self.staying:
                 shown = [at - began for at in viewer.chart.news if began + late < at < over]
                 assert shown == [], f"{what}: shown, and not committed"
@@ -80,6 +86,15 @@ class Scene:
         await deployment.check_stored()
         for viewer in self.staying:
             assert viewer.chart.wrong == [], what
+
+    async def _until_noticed(self, what: str, seen: dict[str, str], began: float) -> None:
+        """Until all nodes say that they are not live, and a second more, in which each is asked again."""
+
+        async def all_say_so() -> bool:
+            return all(seen.get(name) in NOT_LIVE for name in self.deployment.nodes)
+
+        await self.deployment.stalls.until(f"{what}: noticed", all_say_so, UNANSWERED, since=began)
+        await trio.sleep(1)
 
 
 @asynccontextmanager
@@ -104,23 +119,23 @@ async def test_a_redis_that_goes_away_and_keeps_everything() -> None:
         @asynccontextmanager
         async def restart() -> AsyncIterator[None]:
             redis.kill()
-            await trio.sleep(2.5)
             yield
             redis.start()
 
         @asynccontextmanager
         async def stop() -> AsyncIterator[None]:
             redis.signal(signal.SIGSTOP)
-            await trio.sleep(4.5)  # longer than any deadline
+            stopped = trio.current_time()
             yield
+            await trio.sleep_until(stopped + 4.5)  # longer than any deadline
             redis.signal(signal.SIGCONT)
 
         @asynccontextmanager
         async def pause() -> AsyncIterator[None]:
-            redis.client().execute_command("CLIENT", "PAUSE", 3000, "ALL")
-            await trio.sleep(2.5)
+            redis.client().execute_command("CLIENT", "PAUSE", 6000, "ALL")
+            paused = trio.current_time()
             yield
-            await trio.sleep(0.5)
+            await trio.sleep_until(paused + 6)  # nothing ends it sooner
 
         with hearing(redis) as announced:
             await here.go_through("restarted", restart)
@@ -137,7 +152,6 @@ async def test_a_redis_that_forgets() -> None:
         @asynccontextmanager
         async def restart() -> AsyncIterator[None]:
             redis.kill()
-            await trio.sleep(2.5)
             yield
             redis.start()
 
@@ -323,13 +337,15 @@ async def test_a_password_that_is_wrong_at_the_start_and_later() -> None:
             client.config_set("requirepass", "other")
             client.execute_command("CLIENT", "KILL", "TYPE", "normal")
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            changed = time.monotonic()
             for name in "ab":
-                await deployment.until_state(name, "syncing", "stale", seconds=LEASE)
+                await deployment.until_state(name, *NOT_LIVE)
+            deployment.stalls.check("the new password noticed", changed, time.monotonic() - changed, LEASE)
             await trio.sleep(LEASE)
             for name in "ab":
                 answer = await deployment.rest(name)
                 assert answer.status_code == 200
-                assert answer.headers["Candlesync-State"] in ("syncing", "stale")
+                assert answer.headers["Candlesync-State"] in NOT_LIVE
             client.config_set("requirepass", "right")
             await deployment.until_live()
         await deployment.check(staying)
