@@ -22,6 +22,11 @@ _NOTHING = memoryview(b"")
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of 0 seconds: what was not taken is dropped when the socket is closed, and the client is told so."""
 
+SEND_BUFFER = 256 * 1024
+"""Bytes that the kernel is told to hold of what a client has not acknowledged; by itself it would go up to MiB for
+each. Linux allows twice as many, for what it needs itself (socket(7), SO_SNDBUF). Of what it has not yet sent it takes
+16 KiB at most: Trio asks that of it (TCP_NOTSENT_LOWAT)."""
+
 
 class Line:
     """The way out to one client.
@@ -41,6 +46,8 @@ class Line:
     slowest: ClassVar[float] = 1024.0
     """Bytes a second that a client must take of a long answer, from the `timeout` on: one that takes a byte now and
     then takes something all the time, and would never be done."""
+    send_buffer: ClassVar[int] = SEND_BUFFER
+    """Bytes that the kernel is told to hold of what a client has not taken."""
     _end: ClassVar[float] = inf
     _waiting: ClassVar[set[trio.CancelScope]] = set()
 
@@ -60,6 +67,7 @@ class Line:
         """Whether the socket takes the bytes as they are; under TLS it does not, and nothing can be offered."""
         self._descriptor = self._fileno()
         """The socket's, for offers: once it is closed the number may be another's, but then the line is shut."""
+        self._set_option(socket.SO_SNDBUF, self.send_buffer)
 
     def shut(self) -> None:
         """Take no more offers: a WebSocket close frame goes out, and nothing may follow it."""
@@ -177,17 +185,21 @@ class Line:
     def _lose(self) -> None:
         self._is_gone = self._is_shut = True
         # Reset when it is closed: the kernel would keep what the client does not take, and try for minutes.
-        transport = getattr(self._stream, "transport_stream", self._stream)
-        if isinstance(transport, trio.SocketStream) and transport.socket.fileno() >= 0:
-            with suppress(OSError):  # Some systems refuse it for a connection that the client has reset.
-                transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._set_option(socket.SO_LINGER, _RESET)
         self._keep(_NOTHING)
         self._on_gone()
 
+    def _set_option(self, option: int, value: int | bytes) -> None:
+        """Set an option of the socket, under TLS too; of one that is closed, nothing."""
+        transport = getattr(self._stream, "transport_stream", self._stream)
+        if isinstance(transport, trio.SocketStream):
+            with suppress(OSError):  # Some systems refuse it also for a connection that the client has reset.
+                transport.socket.setsockopt(socket.SOL_SOCKET, option, value)
+
     @classmethod
-    def configure(cls, timeout: float) -> None:
-        """Let clients take nothing for so many seconds."""
-        cls.timeout, cls._end = timeout, inf
+    def configure(cls, timeout: float, send_buffer: int = SEND_BUFFER) -> None:
+        """Let clients take nothing for so many seconds, and the kernel hold so many bytes for each."""
+        cls.timeout, cls._end, cls.send_buffer = timeout, inf, send_buffer
 
     @classmethod
     def hurry(cls, seconds: float) -> None:

@@ -45,7 +45,7 @@ from wsproto.events import Ping
 from wsproto.extensions import Extension
 
 from candlesync.edge.admission import Admission, Places
-from candlesync.edge.line import Line
+from candlesync.edge.line import SEND_BUFFER, Line
 
 _log = structlog.get_logger(__name__)
 
@@ -331,19 +331,25 @@ class _Noticed(EventWrapper):
 
 
 def install(
-    *, send_timeout: float, grace: float, on_termination: Callable[[], None], places: Places | None = None
+    *,
+    send_timeout: float,
+    grace: float,
+    on_termination: Callable[[], None],
+    places: Places | None = None,
+    send_buffer: int = SEND_BUFFER,
 ) -> None:
     """Make Hypercorn bound every send, and call ``on_termination`` when it begins to go down.
 
     ``places`` says how many connections there may be; as many as come, without it.
     ``send_timeout`` and ``grace`` in seconds; sends under way when the grace time begins have half of it.
+    ``send_buffer`` in bytes: what the kernel is told to hold of what a client has not taken.
     """
 
     def terminate() -> None:
         Line.hurry(grace / 2)
         on_termination()
 
-    Line.configure(send_timeout)
+    Line.configure(send_timeout, send_buffer)
     BoundedServer.admission = None if places is None else Admission(places)
     NoticingContext.on_termination = staticmethod(terminate)
     # The seam: Hypercorn finds each of these by its name in its own module, also in each of several workers.

@@ -24,7 +24,7 @@ from hypercorn.trio import serve as hypercorn_serve
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.edge import server
-from candlesync.edge.line import Line
+from candlesync.edge.line import SEND_BUFFER, Line
 from candlesync.edge.server import BoundedServer
 from candlesync.hub import Topic
 from candlesync.server import hypercorn_config
@@ -257,7 +257,7 @@ async def test_nothing_comes_after_a_close_in_a_storm(kind: str, dribbles: bool)
     web = Web(history=1_000_000)
     topic = web.topic()
     random = Random(2)
-    small = SMALL if dribbles else None
+    small = SMALL if dribbles else SEND_BUFFER
     async with (
         on_a_port(web, send_buffer=small, websocket_ping_interval=0.01) as port,
         storming(topic, random, pause=0.002),

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from candlesync.core import wire
-from candlesync.edge.line import Line
+from candlesync.edge.line import SEND_BUFFER, Line
 
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test configures holds for all lines: not for those of the tests after it."""
-    for name, value in {"timeout": 30.0, "slowest": 1024.0, "_end": math.inf}.items():
+    for name, value in {"timeout": 30.0, "slowest": 1024.0, "send_buffer": SEND_BUFFER, "_end": math.inf}.items():
         monkeypatch.setattr(Line, name, value)
 
 
@@ -617,3 +617,25 @@ async def test_real_tls_is_not_direct() -> None:
     ours, _theirs = trio.testing.memory_stream_pair()
     line = Line(trio.SSLStream(ours, ssl.create_default_context(), server_hostname="x"), lambda: None)
     assert not line.is_direct
+
+
+async def test_the_kernel_holds_a_bounded_part_of_what_a_client_does_not_take() -> None:
+    async def taken() -> int:
+        """How much a socket takes at once."""
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        async with (
+            listener,
+            await trio.open_tcp_stream(*listener.socket.getsockname()) as theirs,
+            await listener.accept() as ours,
+        ):
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 2**31 - 1)
+            line = Line(ours, lambda: None)
+            count = 0
+            while some := line._write(line._descriptor, bytes(100_000)):
+                count += some
+            return count
+
+    assert 100_000 < await taken() <= 2 * SEND_BUFFER + 300_000, "and what the client's kernel has taken"
+    Line.configure(30, 4096)
+    assert await taken() < 100_000, "or the bound would not be what bounds it"

@@ -39,6 +39,7 @@ from candlesync.core.candle import Candle, Series
 from candlesync.core.entry import Entry
 from candlesync.core.replica import Commit
 from candlesync.core.sync import State
+from candlesync.edge.line import SEND_BUFFER
 from candlesync.edge.server import install
 from candlesync.errors import CandlesyncError, UnknownSymbol
 from candlesync.hub import Hub, Topic
@@ -384,22 +385,25 @@ def commit(topic: Topic, *candles: Candle, begins: bool = False, life: str | Non
 
 @asynccontextmanager
 async def on_a_port(
-    web: Web, *, grace: float = 2.0, send_timeout: float = 30.0, send_buffer: int | None = None, **settings: object
+    web: Web, *, grace: float = 2.0, send_timeout: float = 30.0, send_buffer: int = SEND_BUFFER, **settings: object
 ) -> AsyncIterator[Port]:
     """The application under real Hypercorn, with our connections, on a free port.
 
-    ``send_buffer`` is what the kernel keeps of what a client does not read; by default it grows to megabytes.
-    ``settings`` are Hypercorn's.
+    ``send_buffer`` is what the kernel keeps of what a client does not read. ``settings`` are Hypercorn's.
     """
     with pytest.MonkeyPatch.context() as patch:
         for module, name in SEAMS:
             patch.setattr(module, name, getattr(module, name))  # so that it is as before afterwards
-        install(send_timeout=send_timeout, grace=grace, on_termination=web.stopping.set, places=web.connections)
+        install(
+            send_timeout=send_timeout,
+            grace=grace,
+            on_termination=web.stopping.set,
+            places=web.connections,
+            send_buffer=send_buffer,
+        )
         async with trio.open_nursery() as around:
             await around.start(web.sockets.turn.run)
             listener = socket.create_server(("127.0.0.1", 0))
-            if send_buffer is not None:  # its connections inherit it
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
             port = Port(listener.getsockname()[1])
             config = hypercorn_config([f"fd://{listener.detach()}"], grace)
             for name, value in settings.items():
