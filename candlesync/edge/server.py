@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
+from http import HTTPStatus
 from math import inf
 from typing import Any, ClassVar, cast
 
@@ -31,7 +33,7 @@ import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.events import Body, Data, StreamClosed
+from hypercorn.protocol.events import Body, Data, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BufferCompleteError, StreamBuffer
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
@@ -214,6 +216,15 @@ class StrictStream(WSStream):
         # Each piece of data is one frame of wsproto's. After a close there must be none (RFC 6455, section 5.5.1).
         if isinstance(event, Data) and event.data[:1] == _CLOSE:
             self._connection.line.shut()
+        if (
+            self._owns_connection
+            and isinstance(event, Response)
+            and event.status_code != HTTPStatus.SWITCHING_PROTOCOLS
+        ):
+            # Hypercorn ends the connection of a WebSocket that was refused, and does not say so: a proxy would keep it
+            # for its next client, and answer that one with 502.
+            headers = [pair for pair in event.headers if pair[0].lower() != b"connection"]
+            event = replace(event, headers=[*headers, (b"connection", b"close")])
         await self._send_event(event)
 
     async def _send_pings(self) -> None:

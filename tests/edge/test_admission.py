@@ -108,8 +108,9 @@ async def test_the_clients_of_a_proxy_are_counted_one_by_one() -> None:
             stream = await stack.enter_async_context(await port.connect())
             await stream.send_all(upgrade("/ws/candles", client))
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
-            status, _, value = await ask(port, upgrade("/ws/candles", "X-Forwarded-For: 1.1.1.1", client))
+            status, headers, value = await ask(port, upgrade("/ws/candles", "X-Forwarded-For: 1.1.1.1", client))
             assert (status, value["error"]["code"]) == (429, "too_many")
+            assert headers["connection"] == "close", "the proxy would keep a connection that has ended"
             assert value["error"]["message"].startswith("this address has 1 connections")
         client = "X-Forwarded-For: 192.0.2.99\r\nConnection: close"
         request = f"GET /symbols HTTP/1.1\r\nHost: x\r\n{client}\r\n\r\n".encode()

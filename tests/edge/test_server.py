@@ -462,6 +462,7 @@ async def test_a_refused_upgrade_has_its_status_retry_after_and_body_on_the_wire
         head, _, body = (await read_all(stream)).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1" in head.lower()
+        assert head.lower().count(b"connection: close") == 1
         assert json.loads(body)["error"]["code"] == "going_down"
 
 
