@@ -1,4 +1,4 @@
-"""What holds for every path: errors in one form, CORS for everybody, methods; and the chart page."""
+"""What holds for every path: errors in one form, CORS for everybody, and methods."""
 
 from __future__ import annotations
 
@@ -92,19 +92,3 @@ async def test_an_error_that_nobody_foresaw_is_500_too() -> None:
 @pytest.mark.parametrize("host", ["a" * 300, "a b", "é", "", "127.0.0.1:99999", ".."])
 async def test_whatever_the_host_is_called(host: str) -> None:
     assert (await Web().get("/health", Host=host)).json == {"status": "alive"}
-
-
-async def test_the_chart_page_loads_nothing_from_elsewhere() -> None:
-    web = Web()
-    page = await web.get("/")
-    assert page.headers["Content-Type"].startswith("text/html")
-    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-    assert page.headers["Referrer-Policy"] == "no-referrer", "a token in its address is for nobody else"
-    for name, kind in (("page.js", "text/javascript"), ("page.css", "text/css")):
-        assert f"static/{name}".encode() in page.body
-        answer = await web.get(f"/static/{name}")
-        assert answer.status == 200
-        assert answer.headers["Content-Type"].startswith(kind)
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert b"http://" not in page.body.replace(b"http://www.w3.org", b"")
-    assert b"https://" not in page.body

@@ -1,131 +1,326 @@
-// The chart page: loads candles over REST, follows them over one WebSocket, and resumes with its position after a break.
+// The chart page.
 
-const KEPT = 1000;
+import { INTERVALS, drawOn, follow } from "./candlesync.js";
+import { search } from "./search.js";
+
+const { CandlestickSeries, CrosshairMode, HistogramSeries, createChart } = globalThis.LightweightCharts;
+
+const DAY = 86_400; // seconds
+const AHEAD = 80; // bars before the oldest one at which older ones are loaded
+const BREATH = 3_000; // ms, after older candles did not come
+
 const element = (id) => document.getElementById(id);
-const address = new URLSearchParams(location.search);
+const address = () => new URLSearchParams(location.search);
 // Where the server wants a token, the page is opened with it: ?token=TOKEN
-const token = address.has("token") ? `?token=${encodeURIComponent(address.get("token"))}` : "";
-const feed = { candles: new Map(), position: null, socket: null, pause: 250, timer: null };
+const token = address().get("token") ?? "";
+const chosen = () => {
+  const [symbol, interval] = [address().get("symbol"), address().get("interval")];
+  return [(symbol || "BTCUSDT").toUpperCase(), INTERVALS.includes(interval) ? interval : "1m"];
+};
 
-function show(state, message = "") {
-  element("state").textContent = element("state").dataset.state = state;
-  element("message").textContent = message;
-}
+// Light and dark
 
-function take(candle) {
-  const known = feed.candles.get(candle.time);
-  // Within a life a candle never goes back to an older revision.
-  if (!known || candle.rev >= known.rev) feed.candles.set(candle.time, candle);
-  if (candle.position) feed.position = candle.position;
-  if (feed.candles.size > KEPT) feed.candles.delete(Math.min(...feed.candles.keys()));
-}
+const remembered = "candlesync-theme";
+const system = matchMedia("(prefers-color-scheme: dark)");
 
-async function load(symbol, interval) {
-  const answer = await fetch(`candles/${encodeURIComponent(symbol)}/${interval}${token}`);
-  const body = await answer.json();
-  if (!answer.ok) throw new Error(body.error.message);
-  feed.candles = new Map(body.map((candle) => [candle.time, candle]));
-  feed.position = answer.headers.get("Candlesync-Position");
-}
-
-function stop() {
-  clearTimeout(feed.timer);
-  const socket = feed.socket;
-  feed.socket = null;
-  if (socket) socket.close();
-}
-
-async function start() {
-  stop();
-  const symbol = element("symbol").value.trim().toUpperCase();
-  const interval = element("interval").value;
-  const attempt = (feed.attempt = Symbol(symbol));
+function theme() {
   try {
-    if (!feed.position) await load(symbol, interval);
-  } catch (error) {
-    if (feed.attempt === attempt) again(error.message);
+    return localStorage.getItem(remembered) ?? (system.matches ? "dark" : "light");
+  } catch {
+    return system.matches ? "dark" : "light"; // a page in a sandbox remembers nothing
+  }
+}
+
+function changeTheme() {
+  const next = theme() === "dark" ? "light" : "dark";
+  try {
+    localStorage.setItem(remembered, next);
+  } catch {
+    // as above
+  }
+  paint(next);
+}
+
+/** What a colour of the style sheet is now. `share` makes it transparent. */
+function colour(name, share = 1) {
+  const probe = document.createElement("i");
+  probe.style.color = `var(--${name})`;
+  document.body.append(probe);
+  const [red, green, blue] = getComputedStyle(probe).color.match(/[\d.]+/g);
+  probe.remove();
+  return `rgba(${red}, ${green}, ${blue}, ${share})`;
+}
+
+// The chart
+
+const chart = createChart(element("chart"), {
+  autoSize: true,
+  crosshair: { mode: CrosshairMode.Normal },
+  rightPriceScale: { scaleMargins: { top: 0.1, bottom: 0.22 } },
+  timeScale: { rightOffset: 6, barSpacing: 7, timeVisible: true },
+});
+const candles = chart.addSeries(CandlestickSeries, { borderVisible: false });
+const volume = chart.addSeries(HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
+chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
+
+const colours = { up: "", down: "", filled: "" };
+const drawing = drawOn(candles, { volume, colours });
+
+function paint(name) {
+  document.documentElement.dataset.theme = name;
+  Object.assign(colours, { up: colour("up", 0.45), down: colour("down", 0.45), filled: colour("filled") });
+  const [up, down, line] = [colour("up"), colour("down"), colour("line")];
+  chart.applyOptions({
+    layout: { background: { color: colour("ground") }, textColor: colour("soft"), fontFamily: getComputedStyle(document.body).fontFamily },
+    grid: { vertLines: { color: colour("line", 0.55) }, horzLines: { color: colour("line", 0.55) } },
+    rightPriceScale: { borderColor: line },
+    timeScale: { borderColor: line },
+  });
+  candles.applyOptions({ upColor: up, downColor: down, wickUpColor: up, wickDownColor: down });
+  if (feed?.candles.length) drawing.onCandles(feed.candles); // each column has its own colour
+}
+
+// What is said about the candles
+
+const price = (number) => candles.priceFormatter().format(number);
+const percent = (share) => `${share < 0 ? "−" : "+"}${Math.abs(100 * share).toFixed(2)} %`;
+const moment = (time) => new Date(time * 1000).toISOString().slice(0, time % 60 ? 19 : 16).replace("T", " ");
+
+function span(seconds) {
+  const [count, unit] = seconds >= 2 * DAY ? [seconds / DAY, "d"] : seconds >= 7200 ? [seconds / 3600, "h"] : seconds >= 120 ? [seconds / 60, "min"] : [seconds, "s"];
+  return `${Math.round(count)} ${unit}`;
+}
+
+function tellPrice() {
+  const newest = feed.candles.at(-1);
+  if (!newest) {
+    element("last").textContent = element("change").textContent = "";
+    document.title = `${feed.symbol} · candlesync`;
     return;
   }
-  if (feed.attempt !== attempt) return;
-  draw();
-  const socket = (feed.socket = new WebSocket(`${location.href.split("?")[0].replace(/^http/, "ws")}ws/candles${token}`));
-  socket.onopen = () => socket.send(JSON.stringify({ op: "subscribe", symbol, interval, position: feed.position }));
-  socket.onmessage = (event) => {
-    if (feed.socket !== socket) return;
-    const message = JSON.parse(event.data);
-    if (message.op === "state") {
-      feed.pause = 250;
-      show(message.state);
-    } else if (message.op === "error") {
-      feed.position = null;
-      again(message.message);
-    } else if (!message.op) {
-      take(message);
-      requestAnimationFrame(draw);
-    }
+  // Over a day, or as far as the candles go.
+  const from = feed.candles.find(({ time }) => time > newest.time - DAY);
+  const change = newest.close / from.open - 1;
+  element("last").textContent = price(newest.close);
+  element("change").textContent = from.open ? `${percent(change)} in ${span(Math.max(newest.time - from.time, 1))}` : "";
+  element("change").className = change < 0 ? "down" : "up";
+  document.title = `${price(newest.close)} ${feed.symbol} · candlesync`;
+}
+
+let pointed = null; // the open time under the crosshair
+
+function tellCandle() {
+  const candle = (pointed !== null && feed.at(pointed)) || feed.candles.at(-1);
+  const legend = element("legend");
+  if (!candle) return legend.replaceChildren();
+  const part = (name, text, kind = "") => {
+    const span = document.createElement("span");
+    span.className = kind;
+    if (name) span.append(Object.assign(document.createElement("b"), { textContent: name }));
+    span.append(text);
+    return span;
   };
-  socket.onclose = () => feed.socket === socket && again();
+  const kind = candle.close < candle.open ? "down" : "up";
+  const parts = [part("", moment(candle.time))];
+  for (const [name, value] of [["O", candle.open], ["H", candle.high], ["L", candle.low], ["C", candle.close]]) parts.push(part(name, price(value), kind));
+  parts.push(part("Vol", candle.volume.toLocaleString("en", { maximumFractionDigits: 3 })));
+  parts.push(part("", percent(candle.open ? candle.close / candle.open - 1 : 0), kind));
+  if (candle.filled) parts.push(part("", "filled: the exchange had an outage", "filled"));
+  legend.replaceChildren(...parts);
 }
 
-function again(message) {
-  stop();
-  show("offline", message);
-  feed.timer = setTimeout(start, feed.pause);
-  feed.pause = Math.min(feed.pause * 2, 5000);
+let heard = null; // when the newest candle last changed, by this page's own clock
+
+function tellAge() {
+  element("age").textContent = heard === null ? "" : `${span(Math.max(0, Math.floor((performance.now() - heard) / 1000)))} ago`;
 }
 
-function draw() {
-  const canvas = element("chart");
-  const scale = devicePixelRatio || 1;
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-  canvas.width = width * scale;
-  canvas.height = height * scale;
-  const pen = canvas.getContext("2d");
-  pen.scale(scale, scale);
-  const colours = getComputedStyle(document.documentElement);
-  const colour = (name) => colours.getPropertyValue(`--${name}`).trim();
-  const step = 8;
-  const margin = 84;
-  const visible = [...feed.candles.values()].sort((a, b) => a.time - b.time).slice(-Math.floor((width - margin) / step));
-  if (!visible.length || height < 40) return;
-  const top = Math.max(...visible.map((candle) => candle.high));
-  const bottom = Math.min(...visible.map((candle) => candle.low));
-  const y = (price) => 12 + ((top - price) / (top - bottom || 1)) * (height - 40);
-  visible.forEach((candle, index) => {
-    const x = index * step + step / 2;
-    pen.fillStyle = colour(candle.filled ? "fill" : candle.close >= candle.open ? "up" : "down");
-    pen.fillRect(x - 0.5, y(candle.high), 1, Math.max(1, y(candle.low) - y(candle.high)));
-    const [from, to] = [y(Math.max(candle.open, candle.close)), y(Math.min(candle.open, candle.close))];
-    pen.fillRect(x - 2.5, from, 5, Math.max(1, to - from));
+function tellState(state, reason) {
+  element("badge").dataset.state = element("state").textContent = state;
+  element("badge").title = reason;
+  tellMessage(state === "offline" ? reason : "");
+}
+
+function tellMessage(text) {
+  const message = element("message");
+  message.hidden = !text || Boolean(feed?.candles.length);
+  message.textContent = text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
+}
+
+let isTelling = false;
+
+function tell() {
+  if (isTelling) return;
+  isTelling = true;
+  requestAnimationFrame(() => {
+    isTelling = false;
+    tellPrice();
+    tellCandle();
+    tellAge();
   });
-  pen.fillStyle = colour("soft");
-  pen.font = "12px system-ui, sans-serif";
-  for (const share of [0, 0.25, 0.5, 0.75, 1]) {
-    const price = top - (top - bottom) * share;
-    pen.fillText(price.toPrecision(7), width - margin + 10, y(price) + 4);
+}
+
+// The feed
+
+let feed = null;
+let ends = false; // there are no older ones
+let rested = 0;
+
+const [firstSymbol, firstInterval] = chosen();
+paint(theme());
+feed = follow({
+  symbol: firstSymbol,
+  interval: firstInterval,
+  token,
+  onCandles(list) {
+    drawing.onCandles(list);
+    heard = performance.now();
+    tellMessage("");
+    tell();
+    loadOlder();
+  },
+  onUpdate(candle) {
+    drawing.onUpdate(candle);
+    heard = performance.now();
+    tell();
+  },
+  onCorrection(candle) {
+    drawing.onCorrection(candle);
+    tell();
+  },
+  onState: tellState,
+});
+tellChosen();
+
+function show(symbol, interval) {
+  if (symbol === feed.symbol && interval === feed.interval) return;
+  feed.follow(symbol, interval);
+  drawing.onCandles([]);
+  chart.priceScale("right").applyOptions({ autoScale: true });
+  chart.timeScale().scrollToRealTime();
+  ends = false;
+  heard = pointed = null;
+  tellChosen();
+  tell();
+}
+
+function choose(symbol, interval) {
+  const next = address();
+  next.set("symbol", symbol);
+  next.set("interval", interval);
+  if (symbol !== feed.symbol || interval !== feed.interval) history.pushState(null, "", `?${next}`);
+  show(symbol, interval);
+}
+
+function tellChosen() {
+  element("symbol").value = feed.symbol;
+  for (const button of element("intervals").children) {
+    const isChosen = button.value === feed.interval;
+    button.setAttribute("aria-checked", String(isChosen));
+    button.tabIndex = isChosen ? 0 : -1;
+    if (isChosen) button.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
-  visible.forEach((candle, index) => {
-    if (index % 20 === 0) pen.fillText(new Date(candle.time * 1000).toISOString().slice(11, 16), index * step, height - 8);
-  });
-  const newest = visible.at(-1);
-  element("last").textContent = `${newest.close}  ${new Date(newest.time * 1000).toISOString().slice(0, 16).replace("T", " ")}`;
+  chart.applyOptions({ timeScale: { secondsVisible: feed.interval === "1s" } });
+  tellPrice();
 }
 
-function choose() {
-  address.set("symbol", element("symbol").value.trim().toUpperCase());
-  address.set("interval", element("interval").value);
-  history.replaceState(null, "", `?${address}`);
-  feed.position = null;
-  feed.candles.clear();
-  feed.pause = 250;
-  start();
+async function loadOlder() {
+  const range = chart.timeScale().getVisibleLogicalRange();
+  if (!range || range.from > AHEAD || ends || performance.now() < rested) return;
+  const [symbol, interval, before] = [feed.symbol, feed.interval, feed.candles[0]?.time];
+  if (before === undefined) return;
+  try {
+    const count = await feed.older();
+    const isSame = feed.symbol === symbol && feed.interval === interval && feed.candles[0]?.time === before;
+    if (count === 0 && isSame) ends = true;
+  } catch {
+    rested = performance.now() + BREATH;
+    setTimeout(loadOlder, BREATH);
+  }
 }
 
-const intervals = ["1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"];
-element("interval").append(...intervals.map((name) => new Option(name)));
-element("symbol").value = address.get("symbol") || "BTCUSDT";
-element("interval").value = intervals.includes(address.get("interval")) ? address.get("interval") : "1m";
-element("series").addEventListener("submit", (event) => event.preventDefault());
-element("series").addEventListener("change", choose);
-addEventListener("resize", draw);
-start();
+chart.timeScale().subscribeVisibleLogicalRangeChange((range) => {
+  loadOlder();
+  element("newest").hidden = !range || range.to > feed.candles.length - 3;
+});
+chart.subscribeCrosshairMove(({ time }) => {
+  pointed = time ?? null;
+  tellCandle();
+});
+
+// What people do
+
+search({
+  form: element("search"),
+  field: element("symbol"),
+  found: element("found"),
+  choose: (symbol) => choose(symbol, feed.interval),
+  async list() {
+    const answer = await fetch("symbols", { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+    return (await answer.json()).symbols;
+  },
+});
+element("symbol").addEventListener("blur", () => (element("symbol").value = feed.symbol));
+
+for (const interval of INTERVALS) {
+  const button = Object.assign(document.createElement("button"), { type: "button", value: interval, textContent: interval });
+  button.setAttribute("role", "radio");
+  button.addEventListener("click", () => choose(feed.symbol, interval));
+  element("intervals").append(button);
+}
+tellChosen();
+
+const stepInterval = (step) => {
+  const place = INTERVALS.indexOf(feed.interval) + step;
+  if (INTERVALS[place]) choose(feed.symbol, INTERVALS[place]);
+};
+element("intervals").addEventListener("keydown", (event) => {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  stepInterval(step);
+  element("intervals").querySelector('[aria-checked="true"]').focus();
+});
+
+/** Move by, and zoom to, shares of what is seen. */
+function look(move, zoom = 1) {
+  const range = chart.timeScale().getVisibleLogicalRange();
+  if (!range) return;
+  const width = range.to - range.from;
+  const to = range.to + move * width;
+  chart.timeScale().setVisibleLogicalRange({ from: to - width * zoom, to });
+}
+
+const newest = () => chart.timeScale().scrollToRealTime();
+const onChart = {
+  ArrowLeft: () => look(-0.1),
+  ArrowRight: () => look(0.1),
+  PageUp: () => look(-0.9),
+  PageDown: () => look(0.9),
+  "+": () => look(0, 0.8),
+  "-": () => look(0, 1.25),
+  End: newest,
+};
+const everywhere = {
+  "/": () => element("symbol").focus(),
+  t: changeTheme,
+  "[": () => stepInterval(-1),
+  "]": () => stepInterval(1),
+  End: newest,
+};
+element("newest").addEventListener("click", newest);
+element("theme").addEventListener("click", changeTheme);
+addEventListener("keydown", (event) => {
+  if (event.target === element("symbol") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const act = (event.target === element("chart") && onChart[event.key]) || everywhere[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+addEventListener("popstate", () => show(...chosen()));
+system.addEventListener("change", () => paint(theme()));
+setInterval(tellAge, 1000);
+
+// For a look at it from the browser's console.
+globalThis.candlesync = { feed, chart, candles, volume };
