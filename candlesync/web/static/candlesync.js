@@ -58,6 +58,9 @@ const STEPS = {
 /** All intervals, as Binance names them. */
 export const INTERVALS = Object.freeze([...Object.keys(STEPS), "1M"]);
 
+const HOME = new URL("..", import.meta.url);
+const COLOURS = { up: "#26a69a80", down: "#ef535080", filled: "#b09a4a", outage: "#b09a4a30" };
+
 const PAGE = 1000;
 const LOAD_TIMEOUT = 30_000; // ms; a series that nobody followed before has its backfill first
 const OPEN_TIMEOUT = 15_000; // ms
@@ -150,8 +153,8 @@ export class Candles {
   }
 
   /**
-   * Take one that was sent. Returns what has changed: the `newest` (which it is now), an `older` one, `all` (one was put
-   * between, or the oldest were dropped), or `nothing`; or `hole` when one is missing before it, and it was not taken.
+   * Take one that was sent. Returns what has changed: the `newest` (which it is now), an `older` one, `all` (one was
+   * put between, or the oldest were dropped), or `nothing`; or `hole`: one is missing before it, and it was not taken.
    * @param {Candle} candle
    * @returns {"newest" | "older" | "all" | "nothing" | "hole"}
    */
@@ -237,7 +240,7 @@ export class Feed {
   #hurry = () => this.#socket || this.#pursuit.isOver || this.#open();
 
   /** @param {Settings & Callbacks} settings */
-  constructor({ symbol, interval = "1m", url = new URL("..", import.meta.url), token = "", load = PAGE, most = 20_000, ...callbacks }) {
+  constructor({ symbol, interval = "1m", url = HOME, token = "", load = PAGE, most = 20_000, ...callbacks }) {
     this.#server = new URL(url);
     if (!this.#server.pathname.endsWith("/")) this.#server.pathname += "/";
     this.#token = token;
@@ -539,22 +542,28 @@ export const follow = (settings) => new Feed(settings);
  * @param {object} series A candlestick, bar, line, area or baseline series.
  * @param {object} [options]
  * @param {object} [options.volume] A histogram series for the volumes.
- * @param {{up: string, down: string, filled: string}} [options.colours] Of the volumes; `filled` of filled candles.
+ * @param {object} [options.outages] A histogram series, on a price scale of its own, in which filled candles are
+ *   columns of full height.
+ * @param {{up: string, down: string, filled: string, outage: string}} [options.colours] Of the volumes; `filled` of
+ *   filled candles, `outage` of their columns.
  * @returns {Required<Pick<Callbacks, "onCandles" | "onUpdate" | "onCorrection">>}
  */
-export function drawOn(series, { volume, colours = { up: "#26a69a80", down: "#ef535080", filled: "#b09a4a" } } = {}) {
+export function drawOn(series, { volume, outages, colours = COLOURS } = {}) {
   let newest = -Infinity;
   let decimals = -1;
 
   const bar = ({ time, open, high, low, close, filled }) => {
-    const bar = { time, open, high, low, close, value: close }; // of which a line takes its value
-    return filled ? { ...bar, color: colours.filled, wickColor: colours.filled, borderColor: colours.filled } : bar;
+    const plain = { time, open, high, low, close, value: close }; // of which a line takes its value
+    return filled ? { ...plain, color: colours.filled, wickColor: colours.filled, borderColor: colours.filled } : plain;
   };
-  const column = ({ time, open, close, volume }) => ({ time, value: volume, color: close < open ? colours.down : colours.up });
+  const column = ({ time, open, close, volume }) => {
+    return { time, value: volume, color: close < open ? colours.down : colours.up };
+  };
+  const shade = ({ time, filled }) => (filled ? { time, value: 1, color: colours.outage } : { time });
 
   // The server's numbers are the exchange's; how many places a price has, only the prices tell.
   const fit = (candles) => {
-    const needed = Math.max(...candles.map(({ open, high, low, close }) => Math.max(...[open, high, low, close].map(places))));
+    const needed = Math.max(...candles.flatMap(({ open, high, low, close }) => [open, high, low, close]).map(places));
     if (needed <= decimals) return;
     decimals = needed;
     series.applyOptions({ priceFormat: { type: "price", precision: decimals, minMove: 10 ** -decimals } });
@@ -564,13 +573,14 @@ export function drawOn(series, { volume, colours = { up: "#26a69a80", down: "#ef
     onCandles(candles) {
       newest = -Infinity;
       for (const { time } of candles) {
-        if (!(time > newest)) throw new FeedError("bad_order", `the candle of ${time} does not come after that of ${newest}`);
+        if (!(time > newest)) throw new FeedError("bad_order", `the candle of ${time} comes after that of ${newest}`);
         newest = time;
       }
       decimals = -1;
       fit(candles.slice(-PAGE));
       series.setData(candles.map(bar));
       volume?.setData(candles.map(column));
+      outages?.setData(candles.map(shade));
     },
     onUpdate(candle) {
       if (candle.time < newest) throw new FeedError("bad_order", `the candle of ${candle.time} is not the newest`);
@@ -578,6 +588,7 @@ export function drawOn(series, { volume, colours = { up: "#26a69a80", down: "#ef
       fit([candle]);
       series.update(bar(candle));
       volume?.update(column(candle));
+      outages?.update(shade(candle));
     },
     onCorrection(candle) {
       if (candle.time > newest) throw new FeedError("bad_order", `the candle of ${candle.time} is not here yet`);
@@ -585,6 +596,7 @@ export function drawOn(series, { volume, colours = { up: "#26a69a80", down: "#ef
       fit([candle]);
       series.update(bar(candle), isOlder);
       volume?.update(column(candle), isOlder);
+      outages?.update(shade(candle), isOlder);
     },
   };
 }

@@ -60,18 +60,23 @@ const chart = createChart(element("chart"), {
   timeScale: { rightOffset: 6, barSpacing: 7, timeVisible: true },
 });
 const candles = chart.addSeries(CandlestickSeries, { borderVisible: false });
-const volume = chart.addSeries(HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
+const unmarked = { lastValueVisible: false, priceLineVisible: false, priceFormat: { type: "volume" } };
+const columns = (priceScaleId) => chart.addSeries(HistogramSeries, { priceScaleId, ...unmarked });
+const [volume, outages] = [columns("volume"), columns("outages")];
 chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
+chart.priceScale("outages").applyOptions({ scaleMargins: { top: 0, bottom: 0 } });
 
-const colours = { up: "", down: "", filled: "" };
-const drawing = drawOn(candles, { volume, colours });
+const colours = { up: "", down: "", filled: "", outage: "" };
+const drawing = drawOn(candles, { volume, outages, colours });
 
 function paint(name) {
   document.documentElement.dataset.theme = name;
-  Object.assign(colours, { up: colour("up", 0.45), down: colour("down", 0.45), filled: colour("filled") });
+  Object.assign(colours, { up: colour("up", 0.45), down: colour("down", 0.45) });
+  Object.assign(colours, { filled: colour("filled"), outage: colour("filled", 0.16) });
+  const { fontFamily } = getComputedStyle(document.body);
   const [up, down, line] = [colour("up"), colour("down"), colour("line")];
   chart.applyOptions({
-    layout: { background: { color: colour("ground") }, textColor: colour("soft"), fontFamily: getComputedStyle(document.body).fontFamily },
+    layout: { background: { color: colour("ground") }, textColor: colour("soft"), fontFamily },
     grid: { vertLines: { color: colour("line", 0.55) }, horzLines: { color: colour("line", 0.55) } },
     rightPriceScale: { borderColor: line },
     timeScale: { borderColor: line },
@@ -87,8 +92,9 @@ const percent = (share) => `${share < 0 ? "−" : "+"}${Math.abs(100 * share).to
 const moment = (time) => new Date(time * 1000).toISOString().slice(0, time % 60 ? 19 : 16).replace("T", " ");
 
 function span(seconds) {
-  const [count, unit] = seconds >= 2 * DAY ? [seconds / DAY, "d"] : seconds >= 7200 ? [seconds / 3600, "h"] : seconds >= 120 ? [seconds / 60, "min"] : [seconds, "s"];
-  return `${Math.round(count)} ${unit}`;
+  const units = [[DAY, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const [length, unit] = units.find(([length]) => seconds >= 2 * length) ?? units.at(-1);
+  return `${Math.round(seconds / length)} ${unit}`;
 }
 
 function tellPrice() {
@@ -102,7 +108,8 @@ function tellPrice() {
   const from = feed.candles.find(({ time }) => time > newest.time - DAY);
   const change = newest.close / from.open - 1;
   element("last").textContent = price(newest.close);
-  element("change").textContent = from.open ? `${percent(change)} in ${span(Math.max(newest.time - from.time, 1))}` : "";
+  const over = span(Math.max(newest.time - from.time, 1));
+  element("change").textContent = from.open ? `${percent(change)} in ${over}` : "";
   element("change").className = change < 0 ? "down" : "up";
   document.title = `${price(newest.close)} ${feed.symbol} · candlesync`;
 }
@@ -122,7 +129,9 @@ function tellCandle() {
   };
   const kind = candle.close < candle.open ? "down" : "up";
   const parts = [part("", moment(candle.time))];
-  for (const [name, value] of [["O", candle.open], ["H", candle.high], ["L", candle.low], ["C", candle.close]]) parts.push(part(name, price(value), kind));
+  for (const name of ["open", "high", "low", "close"]) {
+    parts.push(part(name[0].toUpperCase(), price(candle[name]), kind));
+  }
   parts.push(part("Vol", candle.volume.toLocaleString("en", { maximumFractionDigits: 3 })));
   parts.push(part("", percent(candle.open ? candle.close / candle.open - 1 : 0), kind));
   if (candle.filled) parts.push(part("", "filled: the exchange had an outage", "filled"));
@@ -132,7 +141,8 @@ function tellCandle() {
 let heard = null; // when the newest candle last changed, by this page's own clock
 
 function tellAge() {
-  element("age").textContent = heard === null ? "" : `${span(Math.max(0, Math.floor((performance.now() - heard) / 1000)))} ago`;
+  const seconds = Math.max(0, Math.floor((performance.now() - heard) / 1000));
+  element("age").textContent = heard === null ? "" : `${span(seconds)} ago`;
 }
 
 function tellState(state, reason) {
@@ -264,7 +274,8 @@ search({
 element("symbol").addEventListener("blur", () => (element("symbol").value = feed.symbol));
 
 for (const interval of INTERVALS) {
-  const button = Object.assign(document.createElement("button"), { type: "button", value: interval, textContent: interval });
+  const button = document.createElement("button");
+  Object.assign(button, { type: "button", value: interval, textContent: interval });
   button.setAttribute("role", "radio");
   button.addEventListener("click", () => choose(feed.symbol, interval));
   element("intervals").append(button);

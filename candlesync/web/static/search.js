@@ -5,7 +5,13 @@ const SHOWN = 60;
 /** The listed symbols that fit what was typed, the best first. */
 export function matching(symbols, typed) {
   const wanted = typed.trim().toUpperCase();
-  const rank = ({ symbol, base }) => [symbol === wanted, base === wanted, symbol.startsWith(wanted), symbol.includes(wanted)].indexOf(true);
+  const fits = [
+    ({ symbol }) => symbol === wanted,
+    ({ base }) => base === wanted,
+    ({ symbol }) => symbol.startsWith(wanted),
+    ({ symbol }) => symbol.includes(wanted),
+  ];
+  const rank = (listed) => fits.findIndex((fit) => fit(listed));
   return symbols
     .map((listed) => ({ listed, rank: rank(listed) }))
     .filter(({ rank }) => rank >= 0)

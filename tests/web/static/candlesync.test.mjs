@@ -464,18 +464,21 @@ class Series {
 }
 
 test("the adapter calls what the chart needs, and refuses what it would draw wrongly", () => {
-  const [series, volume] = [new Series(), new Series()];
-  const { onCandles, onUpdate, onCorrection } = drawOn(series, { volume, colours: { up: "u", down: "d", filled: "f" } });
+  const [series, volume, outages] = [new Series(), new Series(), new Series()];
+  const colours = { up: "u", down: "d", filled: "f", outage: "o" };
+  const { onCandles, onUpdate, onCorrection } = drawOn(series, { volume, outages, colours });
   onCandles([candle(T), candle(T + 60, 1, { filled: true, close: 0.9 })]);
   assert.deepEqual(series.data[0], { time: T, open: 1, high: 2, low: 0.5, close: 1.5, value: 1.5 });
   assert.equal(series.data[1].color, "f");
   assert.deepEqual(volume.data, [{ time: T, value: 3, color: "u" }, { time: T + 60, value: 3, color: "d" }]);
+  assert.deepEqual(outages.data, [{ time: T }, { time: T + 60, value: 1, color: "o" }]);
   onUpdate(candle(T + 60));
   onUpdate(candle(T + 120));
   onCorrection(candle(T));
   onCorrection(candle(T + 120));
   assert.deepEqual(series.calls, ["setData", "update", "update", "correct", "update"]);
   assert.deepEqual(volume.calls, series.calls);
+  assert.deepEqual(outages.calls, series.calls);
   assert.throws(() => onUpdate(candle(T + 60)), { code: "bad_order" });
   assert.throws(() => onCorrection(candle(T + 180)), { code: "bad_order" });
   assert.throws(() => onCandles([candle(T), candle(T)]), { code: "bad_order" });

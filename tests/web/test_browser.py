@@ -1,0 +1,259 @@
+"""The chart page in a real browser, over the real edge; the test commits what the page is to show."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from candlesync.core.candle import Candle, Series
+from candlesync.core.interval import Interval
+from candlesync.core.sync import State
+from candlesync.web.access import AccessSettings, Token
+from tests.browser import Tab, chromium, needs_chromium
+from tests.builders import BTC, T0, candle, flat, forming, minute, minutes
+from tests.web.builders import Web, commit, on_a_port
+
+pytestmark = needs_chromium
+
+ETH = Series("ETHUSDT", Interval.M1)
+BTC_THREES = Series("BTCUSDT", Interval.M3)
+BTC_HOURS = Series("BTCUSDT", Interval.H1)
+
+
+@asynccontextmanager
+async def shown(web: Web, path: str = "/", *, console: Sequence[str] = (), **context: Any) -> AsyncIterator[Tab]:
+    """The page in a browser. In its console there is nothing but what is expected, and no other host is asked."""
+    async with on_a_port(web) as port, chromium() as browser:
+        async with browser.tab(f"127.0.0.1:{port.number}", path, **context) as tab:
+            yield tab
+            assert await tab.value("document.querySelectorAll('script:not([src])').length") == 0
+        assert tab.console == list(console)
+        assert tab.foreign == []
+
+
+LENGTH = "candlesync.feed.candles.length"
+DRAWN = "candlesync.candles.data().length"
+STATE = "document.getElementById('badge').dataset.state"
+
+
+def text(name: str) -> str:
+    return f"document.getElementById('{name}').innerText.trim()"
+
+
+def pixels(red: int, green: int, blue: int) -> str:
+    """Whether the chart, as it is seen, has more than a few pixels of a colour."""
+    return f"""(() => {{
+        const seen = candlesync.chart.takeScreenshot();
+        const {{ data }} = seen.getContext("2d").getImageData(0, 0, seen.width, seen.height);
+        let count = 0;
+        const far = (at, colour) => Math.abs(data[at] - colour);
+        for (let at = 0; at < data.length; at += 4)
+            count += far(at, {red}) + far(at + 1, {green}) + far(at + 2, {blue}) < 6;
+        return count > 20;
+    }})()"""
+
+
+UP, DOWN = pixels(0x0B, 0x8A, 0x7D), pixels(0xD3, 0x32, 0x3F)
+FILLED = pixels(0xF1, 0xEB, 0xDD)  # the shade over an outage: 16 % of its colour on white
+
+
+async def same_as(tab: Tab, web: Web, series: Series = BTC) -> None:
+    """Wait until the page has, and its chart draws, what REST answers now."""
+    rest = (await web.get(f"/candles/{series.symbol}/{series.interval}")).json
+    await tab.until("candlesync.feed.candles.map(({ position, ...candle }) => candle)", rest)
+    prices = ("time", "open", "high", "low", "close")
+    drawn = "candlesync.candles.data().map(({ time, open, high, low, close }) => [time, open, high, low, close])"
+    await tab.until(drawn, [[candle[name] for name in prices] for candle in rest])
+    await tab.until("candlesync.volume.data().map(({ value }) => value)", [candle["volume"] for candle in rest])
+
+
+async def test_candles_are_drawn_updated_followed_and_corrected() -> None:
+    web = Web()
+    topic = web.topic([*minutes(0, 7), flat(minute(8)), candle(minute(9), "36950.5")])
+    async with shown(web) as tab:
+        await tab.until(STATE, "live")
+        await same_as(tab, web)
+        for colour in (UP, DOWN, FILLED):
+            await tab.until(colour)
+        assert await tab.value(text("last")) == "36950.50"
+        commit(topic, forming(minute(10), "37001.25"))
+        await tab.until(text("last"), "37001.25")
+        commit(topic, forming(minute(10), "37002.5", trades=20))
+        await same_as(tab, web)
+        commit(topic, candle(minute(3), "36999", trades=99))
+        await same_as(tab, web)
+        commit(topic, candle(minute(8), "37000.75"))
+        await same_as(tab, web)
+        await tab.until(FILLED, False)
+        topic.set_state(State.SYNCING)
+        await tab.until(STATE, "syncing")
+        topic.set_state(State.STALE)
+        await tab.until(STATE, "offline")
+        assert "exchange" in await tab.value("document.getElementById('badge').title")
+        topic.set_state(State.LIVE)
+        await tab.until(STATE, "live")
+
+
+async def test_a_slow_tab_catches_up() -> None:
+    web = Web()
+    topic = web.topic()
+    async with shown(web) as tab, trio.open_nursery() as nursery:
+        await tab.until(STATE, "live")
+
+        async def change() -> None:
+            for number in range(10, 310):
+                for trades in (1, 2):
+                    commit(topic, forming(minute(number), f"{37000 + number}.5", trades=trades))
+                    await trio.lowlevel.checkpoint()
+                commit(topic, candle(minute(number), f"{37000 + number}.5", trades=3))
+                await trio.sleep(0.005)
+
+        nursery.start_soon(change)
+        await tab.value("(() => { const end = performance.now() + 3000; while (performance.now() < end); })()")
+        await tab.until(f"{LENGTH} >= 300")
+        await same_as(tab, web)
+
+
+async def test_another_life_is_loaded_anew() -> None:
+    web = Web()
+    topic = web.topic()
+    async with shown(web) as tab:
+        await tab.until(STATE, "live")
+        commit(topic, *minutes(40, 60), life="other", begins=True)
+        await same_as(tab, web)
+        await tab.until(STATE, "live")
+
+
+async def test_another_symbol_and_interval_and_back_leave_no_socket() -> None:
+    web = Web()
+    topics = [web.topic(), web.topic(minutes(0, 19), series=ETH)]
+    topics.append(web.topic([hour(number) for number in range(5)], series=BTC_HOURS))
+    topics.append(web.topic([candle(T0 // 180_000 * 180_000, interval=Interval.M3)], series=BTC_THREES))
+    async with shown(web) as tab:
+        await tab.until(LENGTH, 10)
+        await search(tab, "eth", "Enter")
+        await same_as(tab, web, ETH)
+        assert await tab.value("location.search") == "?symbol=ETHUSDT&interval=1m"
+        await search(tab, "u", "ArrowDown", "ArrowUp", "Enter")  # of both, the first
+        await same_as(tab, web)
+        await tab.do(lambda page: page.click("button[value='1h']"))
+        await same_as(tab, web, BTC_HOURS)
+        assert await tab.value("location.search") == "?symbol=BTCUSDT&interval=1h"
+        await tab.do(lambda page: page.go_back())
+        await same_as(tab, web)
+        for _ in range(15):
+            await tab.do(lambda page: page.keyboard.press("]"))
+            await tab.do(lambda page: page.keyboard.press("["))
+        await tab.do(lambda page: page.click("button[value='1m']"))
+        await same_as(tab, web)
+        await tab.until(STATE, "live")
+        assert await tab.open_sockets() == 1
+        assert len(web.sockets.open) == 1
+        assert sum(len(topic.subscribers) for topic in topics) == 1
+    assert len(web.sockets.open) == 0
+
+
+def hour(number: int) -> Candle:
+    """One of the hours from the first whole one on."""
+    begin = T0 // 3_600_000 * 3_600_000
+    return candle(begin + number * 3_600_000, interval=Interval.H1)
+
+
+async def search(tab: Tab, typed: str, *keys: str) -> None:
+    await tab.do(lambda page: page.keyboard.press("/"))
+    await tab.do(lambda page: page.keyboard.type(typed))
+    await tab.until("document.querySelectorAll('#found:not([hidden]) [role=option]').length > 0")
+    for key in keys:
+        await tab.do(lambda page, key=key: page.keyboard.press(key))  # type: ignore[misc] # mypy knows no such lambda
+
+
+async def test_a_symbol_that_is_not_listed_is_said() -> None:
+    web = Web()
+    web.topic()
+    refused = "Failed to load resource: the server responded with a status of 404 ()"
+    async with shown(web, "/?symbol=nope", console=[refused]) as tab:
+        await tab.until(STATE, "offline")
+        assert "NOPE" in await tab.value(text("message"))
+        await search(tab, "btc", "Enter")
+        await tab.until(STATE, "live")
+        assert await tab.value("document.getElementById('message').hidden")
+
+
+async def test_a_server_that_wants_a_token() -> None:
+    web = Web(access=AccessSettings(tokens=(Token("sesame"),)))
+    web.topic()
+    web.topic([hour(number) for number in range(5)], series=BTC_HOURS)
+    async with shown(web, "/?token=sesame") as tab:
+        await tab.until(STATE, "live")
+        await tab.until(LENGTH, 10)
+        await search(tab, "eth", "Escape")
+        await tab.do(lambda page: page.click("button[value='1h']"))
+        await tab.until(LENGTH, 5)
+        assert await tab.value("location.search") == "?token=sesame&symbol=BTCUSDT&interval=1h"
+
+
+async def test_light_and_dark() -> None:
+    web = Web()
+    web.topic()
+    async with shown(web, color_scheme="dark") as tab:
+        await tab.until(STATE, "live")
+        ground = "getComputedStyle(document.body).backgroundColor"
+        assert await tab.value(ground) == "rgb(17, 21, 27)"
+        await tab.until(pixels(17, 21, 27))
+        await tab.do(lambda page: page.keyboard.press("t"))
+        assert await tab.value(ground) == "rgb(255, 255, 255)"
+        await tab.until(pixels(255, 255, 255))
+        await tab.do(lambda page: page.reload())
+        await tab.until(STATE, "live")
+        assert await tab.value(ground) == "rgb(255, 255, 255)", "it is remembered"
+
+
+@pytest.mark.parametrize("size", [(360, 640), (390, 844), (844, 390), (1280, 800)])
+async def test_it_fits(size: tuple[int, int]) -> None:
+    width, height = size
+    web = Web()
+    web.topic(minutes(0, 300))
+    is_mobile = width < 1000
+    async with shown(web, viewport={"width": width, "height": height}, has_touch=is_mobile, is_mobile=is_mobile) as tab:
+        await tab.until(STATE, "live")
+        root = "document.documentElement"
+        assert await tab.value(f"[{root}.scrollWidth <= {width}, {root}.scrollHeight <= {height}]") == [True, True]
+        chart = await tab.value("document.getElementById('chart').getBoundingClientRect().height")
+        assert chart > 0.5 * height
+        assert "TradingView" in await tab.value("document.querySelector('footer').innerText")
+        assert await tab.value("document.getElementById('tv-attr-logo') !== null")
+
+
+async def test_the_keyboard_moves_and_zooms_the_chart() -> None:
+    web = Web()
+    web.topic(minutes(0, 600))
+    seen = "candlesync.chart.timeScale().getVisibleLogicalRange()"
+    async with shown(web) as tab:
+        await tab.until(STATE, "live")
+        await tab.do(lambda page: page.focus("#chart"))
+        first = await tab.value(seen)
+        await tab.do(lambda page: page.keyboard.press("PageUp"))
+        await tab.until(f"{seen}.to < {first['to']}")
+        await tab.until("document.getElementById('newest').hidden", False)
+        moved = await tab.value(seen)
+        await tab.do(lambda page: page.keyboard.press("+"))
+        await tab.until(f"{seen}.to - {seen}.from < {moved['to'] - moved['from']}")
+        await tab.do(lambda page: page.click("#newest"))
+        await tab.until("document.getElementById('newest').hidden", True)
+
+
+async def test_the_legend_is_of_the_candle_under_the_crosshair() -> None:
+    web = Web()
+    web.topic([*minutes(0, 7), flat(minute(8)), *minutes(9, 20)])
+    async with shown(web) as tab:
+        await same_as(tab, web)
+        place = await tab.value(f"candlesync.chart.timeScale().timeToCoordinate({minute(8) // 1000})")
+        box = await tab.do(lambda page: page.locator("#chart").bounding_box())
+        assert box is not None
+        await tab.do(lambda page: page.mouse.move(box["x"] + place, box["y"] + 200))
+        await tab.until(f"{text('legend')}.includes('2023-11-14 22:22')")
+        assert "the exchange had an outage" in await tab.value(text("legend"))
