@@ -87,6 +87,28 @@ def test_a_load_counts_answers_by_their_length(serve: Callable[[Answers], int]) 
     assert all(b"\r\nAccept-Encoding: gzip\r\n\r\n" in request for request in asked)
 
 
+def test_a_server_may_end_a_connection_that_it_said_it_would_end() -> None:
+    connections = 0
+
+    def run() -> None:
+        nonlocal connections
+        while True:
+            connection = server.accept()[0]
+            with connection:
+                if not connection.recv(4096):
+                    return
+                connections += 1
+                connection.sendall(b"HTTP/1.1 200 \r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=run)
+        thread.start()
+        answered = load(server.getsockname()[1], "/candles", 1, 0.05)
+        socket.create_connection(server.getsockname()).close()
+        thread.join(10.0)
+    assert answered.requests == connections > 1
+
+
 def test_a_304_has_no_body_whatever_length_it_names(serve: Callable[[Answers], int]) -> None:
     answer = b"HTTP/1.1 304 \r\nContent-Length: 50000\r\n\r\n"
     answered = load(serve(lambda _: answer), "/candles", 1, 0.05, status=304)

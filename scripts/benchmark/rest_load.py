@@ -1,4 +1,6 @@
-"""REST requests, one after the other on a few connections that are kept: as many as the server answers."""
+"""REST requests, one after the other on a few connections, which are kept while the server keeps them: as many as it
+answers.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 _BUFFER = 2**18
 _HEAD = 4096
 """Bytes in which an answer's head always ends."""
+_ENDS = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -20,6 +23,8 @@ class _Connection:
     socket: socket.socket
     left: int = 0
     """Bytes of the present answer that are still to come; 0 before its head."""
+    ends: bool = False
+    """Whether the server ends the connection after the present answer, as Hypercorn does after a thousand."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,7 @@ def load(
     with select.epoll() as poll:
         try:
             for _ in range(connections):
-                connection = socket.create_connection(("127.0.0.1", port), timeout=10.0)
-                opened[connection.fileno()] = _Connection(connection)
-                poll.register(connection, select.EPOLLIN)
+                _open(port, opened, poll)
             begin = time.monotonic()
             for one in opened.values():
                 one.socket.sendall(request)
@@ -65,19 +68,32 @@ def load(
                     one = opened[descriptor]
                     received = one.socket.recv_into(buffer)
                     if not one.left:
-                        one.left = size = _size(bytes(buffer[: min(received, _HEAD)]), begins)
+                        start = bytes(buffer[: min(received, _HEAD)])
+                        one.left = size = _size(start, begins)
+                        one.ends = _ENDS.search(start.partition(b"\r\n\r\n")[0]) is not None
                     one.left -= received
                     if one.left:
                         continue
                     answers += 1
-                    if time.monotonic() - begin < seconds:
-                        one.socket.sendall(request)
-                    else:
+                    if time.monotonic() - begin >= seconds:
                         busy -= 1
+                        continue
+                    if one.ends:
+                        poll.unregister(descriptor)
+                        opened.pop(descriptor).socket.close()
+                        one = _open(port, opened, poll)
+                    one.socket.sendall(request)
             return Answered(answers, time.monotonic() - begin, size)
         finally:
             for one in opened.values():
                 one.socket.close()
+
+
+def _open(port: int, opened: dict[int, _Connection], poll: select.epoll) -> _Connection:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10.0)
+    poll.register(connection, select.EPOLLIN)
+    opened[connection.fileno()] = one = _Connection(connection)
+    return one
 
 
 def _size(begin: bytes, begins: bytes) -> int:
