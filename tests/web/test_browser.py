@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from tests.builders import BTC, T0, candle, flat, forming, minute, minutes
 from tests.web.builders import Web, commit, on_a_port
 
 pytestmark = needs_chromium
+
+README = Path(__file__).parent.parent.parent / "README.md"
 
 ETH = Series("ETHUSDT", Interval.M1)
 BTC_THREES = Series("BTCUSDT", Interval.M3)
@@ -257,3 +261,35 @@ async def test_the_legend_is_of_the_candle_under_the_crosshair() -> None:
         await tab.do(lambda page: page.mouse.move(box["x"] + place, box["y"] + 200))
         await tab.until(f"{text('legend')}.includes('2023-11-14 22:22')")
         assert "the exchange had an outage" in await tab.value(text("legend"))
+
+
+async def test_the_front_end_of_the_readme_draws_on_a_page_of_another_origin() -> None:
+    text = README.read_text(encoding="utf-8")
+    front_end = text.partition("```html\n")[2].partition("```")[0]
+    assert 5 < front_end.count("\n") <= 15
+    assert "127.0.0.1:8000" in front_end
+    web = Web()
+    web.topic([*minutes(0, 300), candle(minute(301), "36950.5")])
+    async with on_a_port(web) as port, chromium() as browser, trio.open_nursery() as nursery:
+        body = front_end.replace("127.0.0.1:8000", f"127.0.0.1:{port.number}").encode()
+
+        async def serve(stream: trio.SocketStream) -> None:
+            await stream.receive_some()
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n"
+            await stream.send_all(f"{head}Connection: close\r\n\r\n".encode() + body)
+
+        (listener,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        async with browser.tab(f"127.0.0.1:{listener.socket.getsockname()[1]}") as tab:
+            await tab.until(
+                """[...document.querySelectorAll("canvas")].some((canvas) => {
+                    const pen = new OffscreenCanvas(1000, 1000).getContext("2d");
+                    pen.drawImage(canvas, 0, 0);
+                    const { data } = pen.getImageData(0, 0, 1000, 1000);
+                    let count = 0;
+                    for (let at = 0; at < data.length; at += 4) count += data[at] === 0x26 && data[at + 1] === 0xa6;
+                    return count > 500;
+                })"""
+            )
+            assert [said for said in tab.console if "favicon" not in said] == []
+            assert {url.split("/")[2] for url in tab.foreign} == {f"127.0.0.1:{port.number}"}
+        nursery.cancel_scope.cancel()
