@@ -103,12 +103,13 @@ class Driver:
     async def tab(self, host: str, path: str = "/", **context: Any) -> AsyncIterator[Tab]:
         """Open a page of a server; ``context`` as playwright's ``new_context`` takes it."""
         opened = await self.do(lambda browser: browser.new_context(**context))
+        await self.do(lambda _browser: opened.set_default_timeout(1000 * PATIENCE))
         tab = Tab(self, await self.do(lambda _browser: opened.new_page()), host)
         try:
             await tab.do(lambda page: page.goto(f"http://{host}{path}"))
             yield tab
         finally:
-            with trio.CancelScope(shield=True):  # the thread ends, whatever it does: playwright gives it 30 s
+            with trio.CancelScope(shield=True):  # the thread ends, whatever it does: playwright gives it a while
                 await self.do(lambda _browser: opened.close())
 
 
