@@ -20,6 +20,7 @@ import trio
 from quart_trio import QuartTrio
 
 from candlesync.announcements import Announcements
+from candlesync.archive import Archive
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest, open_client
@@ -67,6 +68,7 @@ class Service:
         self.hub = Hub(settings.rules.history)
         self._client = client or open_client(settings.rest)
         self._rest = Rest(self._client, WeightBudget(settings.weight), settings.rest)
+        self._archive = Archive(self._rest)
         self._feeds = FeedPool(settings.stream, ConnectionPace(settings.stream), connect=connect)
         self._redis = None if settings.store is None else RedisStore(settings.store, settings.rules.history)
         self._shared = shared or self._redis
@@ -122,6 +124,7 @@ class Service:
             sockets,
             metrics.registry(),
             self.stopping,
+            archive=self._archive,
             access=access,
             nodes=self.nodes,
         )
@@ -132,6 +135,7 @@ class Service:
             await nursery.start(self._feeds.run)
             # Inside the feeds: the consumers are cancelled before what they consume from.
             async with trio.open_nursery() as consumers:
+                await consumers.start(self._archive.run)
                 await consumers.start(self._sockets.turn.run)
                 await consumers.start(self.supervisor.run)
                 task_status.started()

@@ -18,7 +18,7 @@ LAYERS = (
     ("errors",),
     ("core",),
     ("hub", "store", "binance"),
-    ("announcements", "follower", "ownership", "synchronizer"),
+    ("announcements", "archive", "follower", "ownership", "synchronizer"),
     ("leases",),
     ("inspection",),
     ("symbol",),

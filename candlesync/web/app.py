@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioWebsocket
 from werkzeug.exceptions import HTTPException
 
+from candlesync.archive import Archive
 from candlesync.binance.symbols import Symbols
 from candlesync.errors import CandlesyncError
 from candlesync.supervisor import Supervisor
@@ -62,20 +63,21 @@ def create_app(
     registry: CollectorRegistry,
     stopping: Stopping,
     *,
+    archive: Archive,
     access: Access,
     nodes: Nodes | None = None,
 ) -> QuartTrio:
     """The application over the parts that serve it.
 
     ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any.
-    ``access`` stands before all that answers.
+    ``access`` stands before all that answers. ``archive`` has what is older than the store.
     """
     app = QuartTrio(__name__, static_folder=None)
     app.websocket_class = _Websocket
     # The path is the contract: no redirect from /candles/ to /candles, no HTML.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    history = History(supervisor)
+    history = History(supervisor, archive)
     app.register_blueprint(history.routes())
     app.register_blueprint(sockets.routes())
     app.register_blueprint(health_routes(supervisor, symbols, registry, stopping, nodes))

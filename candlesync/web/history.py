@@ -1,13 +1,17 @@
-"""REST: ``GET /candles/{symbol}/{interval}``, from the replica."""
+"""REST: ``GET /candles/{symbol}/{interval}``, from the replica, and what is older from Binance."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gzip
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
 
 import msgspec
 from quart import Blueprint, Response, request
 from werkzeug.http import parse_accept_header, parse_etags, quote_etag
 
+from candlesync.archive import Archive
+from candlesync.core import wire
 from candlesync.hub import Topic
 from candlesync.supervisor import Supervisor
 from candlesync.web.bodies import Bodies, Question
@@ -17,6 +21,8 @@ _IDENTITY = "identity"
 _GZIP = "gzip"
 _SUFFIXES = {_IDENTITY: "", _GZIP: "-gzip"}
 """Of the ``ETag``: each form of an answer has its own (RFC 9110, 8.8.3.3)."""
+_LEVEL = 4
+"""Of the gzip of answers with older candles, which are not kept in pieces; zlib's usual 6 takes twice as long."""
 _FEWEST = 8
 """Candles that are worth compressing: fewer fit into one packet as they are."""
 
@@ -28,7 +34,7 @@ class Answer(msgspec.Struct, frozen=True):
     """A whole answer."""
 
     status: int
-    headers: Headers
+    headers: list[tuple[bytes, bytes]]
     body: bytes
 
 
@@ -40,8 +46,9 @@ def read_question(limits: Iterable[str], befores: Iterable[str]) -> Question:
 class History:
     """The answers, however a question comes in."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, archive: Archive) -> None:
         self._supervisor = supervisor
+        self._archive = archive
         self._bodies = Bodies()
 
     def routes(self) -> Blueprint:
@@ -53,7 +60,8 @@ class History:
             series = read_series(symbol, interval)
             question = read_question(request.args.getlist("limit"), request.args.getlist("before"))
             topic = await self._supervisor.ensure(series)
-            answer = self.answer(topic, question, request.scope["headers"])
+            headers = request.scope["headers"]
+            answer = self.answer(topic, question, headers) or await self._older_answer(topic, question, headers)
             response = Response(answer.body, answer.status)
             response.headers.clear()
             response.headers.extend(
@@ -63,35 +71,67 @@ class History:
 
         return routes
 
-    def answer(self, topic: Topic, question: Question, request_headers: Headers) -> Answer:
-        """What is answered now. Synchronous: body and headers are of one revision."""
+    def answer(self, topic: Topic, question: Question, request_headers: Headers) -> Answer | None:
+        """What is answered now; `None` when it takes candles that are older than the store's.
+
+        Synchronous: body and headers are of one revision.
+        """
         entries = topic.replica.newest(question.limit, question.before)
+        if question.before is not None and len(entries) < question.limit and len(topic.replica):
+            return None
         position = str(topic.replica.position)
-        known, accepted = _fields(request_headers)
-        codings = read_codings(accepted) if len(entries) >= _FEWEST else (_IDENTITY,)
-        question_tag = f"{position}-{question.limit}" + ("" if question.before is None else f"-{question.before}")
-        tags = {coding: f"{question_tag}{_SUFFIXES[coding]}" for coding in codings}
-        etags = parse_etags(known)
-        same = next((coding for coding in codings if etags.contains_weak(tags[coding])), None)
-        coding = same or codings[0]
-        headers = [
-            (b"etag", quote_etag(tags[coding]).encode("ascii")),
-            (b"cache-control", b"no-cache"),
-            (b"vary", b"Accept-Encoding"),
-            (b"candlesync-state", topic.state.value.encode("ascii")),
-        ]
+        tag = f"{position}-{question.limit}" + ("" if question.before is None else f"-{question.before}")
+
+        def body(coding: str) -> bytes:
+            make = self._bodies.gzip if coding == _GZIP else self._bodies.plain
+            return make(topic, question, entries)
+
+        answer = _answer(request_headers, topic, tag, body, can_be_gzip=len(entries) >= _FEWEST)
         if question.before is None:
-            headers.append((b"candlesync-position", position.encode("ascii")))
-        if same is not None:
-            # Nothing of a body that is not sent: it would replace what the client knows of its own (RFC 9110, 15.4.5).
-            return Answer(304, headers, b"")
-        if coding == _GZIP:
-            body = self._bodies.gzip(topic, question, entries)
-            headers.append((b"content-encoding", b"gzip"))
-        else:
-            body = self._bodies.plain(topic, question, entries)
-        headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        return Answer(200, headers, body)
+            answer.headers.append((b"candlesync-position", position.encode("ascii")))
+        return answer
+
+    async def _older_answer(self, topic: Topic, question: Question, request_headers: Headers) -> Answer:
+        """What is answered with the help of the archive. Raises what it raises."""
+        # Taken before anything is waited for: what the store drops meanwhile would be missing between the two.
+        stored = topic.replica.newest(question.limit, question.before)
+        first = topic.replica.first
+        joint = first.open_time if first else 0
+        before = joint if question.before is None else min(question.before, joint)
+        older = await self._archive.older(topic.series, question.limit - len(stored), before=before, joint=joint)
+        plain = wire.history(topic.series, [*older, *stored])
+        tag = blake2b(plain, digest_size=16).hexdigest()
+
+        def body(coding: str) -> bytes:
+            return gzip.compress(plain, _LEVEL, mtime=0) if coding == _GZIP else plain
+
+        return _answer(request_headers, topic, tag, body, can_be_gzip=len(older) + len(stored) >= _FEWEST)
+
+
+def _answer(
+    request_headers: Headers, topic: Topic, question_tag: str, make: Callable[[str], bytes], *, can_be_gzip: bool
+) -> Answer:
+    """The answer in the form that the client takes, or that it has it already; ``make`` makes the body in a coding."""
+    known, accepted = _fields(request_headers)
+    codings = read_codings(accepted) if can_be_gzip else (_IDENTITY,)
+    tags = {coding: f"{question_tag}{_SUFFIXES[coding]}" for coding in codings}
+    etags = parse_etags(known)
+    same = next((coding for coding in codings if etags.contains_weak(tags[coding])), None)
+    coding = same or codings[0]
+    headers = [
+        (b"etag", quote_etag(tags[coding]).encode("ascii")),
+        (b"cache-control", b"no-cache"),
+        (b"vary", b"Accept-Encoding"),
+        (b"candlesync-state", topic.state.value.encode("ascii")),
+    ]
+    if same is not None:
+        # Nothing of a body that is not sent: it would replace what the client knows of its own (RFC 9110, 15.4.5).
+        return Answer(304, headers, b"")
+    body = make(coding)
+    if coding == _GZIP:
+        headers.append((b"content-encoding", b"gzip"))
+    headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    return Answer(200, headers, body)
 
 
 def read_codings(accepted: str | None) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from hypercorn.trio import serve as hypercorn_serve
 from prometheus_client import CollectorRegistry
 from quart_trio import QuartTrio
 
+from candlesync.archive import Archive, Klines
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest, RestSettings
@@ -119,6 +120,17 @@ def _no_task(_symbol: str, _intervals: object) -> SymbolTask:
     raise AssertionError("no task is started for a series of the web tests")
 
 
+class NothingOlder:
+    """Binance's history of a series that begins with what the store has."""
+
+    def __init__(self) -> None:
+        self.budget = WeightBudget(WeightSettings(spread=0))
+
+    async def klines(self, series: Series, **_question: Any) -> tuple[Candle, ...]:  # noqa: ARG002 - whatever is asked
+        await trio.lowlevel.checkpoint()
+        return ()
+
+
 class Web:
     """The application with its parts."""
 
@@ -133,6 +145,7 @@ class Web:
         listed: Sequence[str] = ("BTCUSDT", "ETHUSDT"),
         binance_status: int = 200,
         max_connections: int = 10_000,
+        klines: Klines | None = None,
     ) -> None:
         self.hub = Hub(history)
         self.last_scope: dict[str, Any] = {}
@@ -155,8 +168,9 @@ class Web:
             access=self.access,
             connections=self.connections,
         ).registry()
+        self.archive = Archive(klines or NothingOlder())
         self.app: QuartTrio = create_app(
-            self.supervisor, symbols, self.sockets, registry, self.stopping, access=self.access
+            self.supervisor, symbols, self.sockets, registry, self.stopping, archive=self.archive, access=self.access
         )
 
     def topic(
@@ -202,7 +216,8 @@ class Web:
             await trio.lowlevel.checkpoint()
             sent.append(message)
 
-        await cast("Any", self.app)(scope, from_client.receive, keep)
+        async with self._reading():
+            await cast("Any", self.app)(scope, from_client.receive, keep)
         start, *bodies = sent
         pairs = [(name.decode(), value.decode()) for name, value in start["headers"]]
         return Answer(start["status"], pairs, b"".join(body["body"] for body in bodies))
@@ -214,8 +229,20 @@ class Web:
     async def request(self, method: str, path: str, **headers: str) -> Answer:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         client = cast("Any", self.app.test_client())  # its protocol has no optional arguments
-        response = await client.open(path, method=method, headers=names)
+        async with self._reading():
+            response = await client.open(path, method=method, headers=names)
         return Answer(response.status_code, response.headers.items(), await response.get_data(as_text=False))
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
+        """Have the archive read, unless somebody has it already."""
+        if self.archive.is_open:
+            yield
+            return
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.archive.run)
+            yield
+            nursery.cancel_scope.cancel()
 
     @asynccontextmanager
     async def socket(
@@ -403,6 +430,7 @@ async def on_a_port(
         )
         async with trio.open_nursery() as around:
             await around.start(web.sockets.turn.run)
+            await around.start(web.archive.run)
             listener = socket.create_server(("127.0.0.1", 0))
             port = Port(listener.getsockname()[1])
             config = hypercorn_config([f"fd://{listener.detach()}"], grace)

@@ -146,7 +146,8 @@ async def test_what_does_not_match(header: str) -> None:
 async def test_a_tag_is_of_one_revision_of_one_life_and_of_one_question() -> None:
     web = Web()
     topic = web.topic()
-    questions = [PATH, f"{PATH}?limit=10", f"{PATH}?limit=1", f"{PATH}?before=1700000580", f"{PATH}?before=1700000640"]
+    befores = [f"{PATH}?limit=5&before={before}" for before in (1700000580, 1700000640)]
+    questions = [PATH, f"{PATH}?limit=10", f"{PATH}?limit=1", *befores]
     tags = [(await web.get(question)).headers["ETag"] for question in questions]
     commit(topic, forming(minute(10)))
     tags += [(await web.get(question)).headers["ETag"] for question in questions]

@@ -1,0 +1,210 @@
+"""History before what the store holds: closed candles, read from Binance a page at a time when a client scrolls back.
+
+Nothing here is stored or published, and it has no revisions: an `Entry` of it has revision 0, which every candle of the
+store is above. Its pages are few (the memory they take is bounded), asked for once whoever waits for them, two at a
+time, and only while more than half of the request weight is left: those who scroll never keep a live series from its
+backfill.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+import trio
+
+from candlesync.binance.weight import WeightBudget
+from candlesync.core.candle import Candle, Series
+from candlesync.core.entry import Entry
+from candlesync.core.page import ROWS, Page, assemble, page_before
+from candlesync.errors import CandlesyncError, UnreadableAnswer, UpstreamUnavailable
+
+_BEGINNINGS = 10_000
+"""Series of which it is remembered where they begin."""
+_ANSWERS = 4
+"""Answers that a page may take: one, but for outages at its ends, and rows off the grid."""
+
+
+class Klines(Protocol):
+    """Who asks Binance (``binance.rest.Rest``)."""
+
+    budget: WeightBudget
+
+    async def klines(
+        self,
+        series: Series,
+        *,
+        start_time: int | None = None,
+        end_time: int | None = None,
+        limit: int = 1_000,
+        patience: float = 30.0,
+    ) -> tuple[Candle, ...]:
+        """A page of candles; see there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """How much may be read for clients that scroll back. Times are seconds."""
+
+    pages: int = 32
+    """Pages that are kept, of some 440 KiB."""
+    at_once: int = 2
+    """Pages being read."""
+    patience: float = 15.0
+    """For a page, with its waiting for a place."""
+    share: float = 0.5
+    """Of the request weight; when more is used, nothing is read."""
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    entries: list[Entry]
+    until: int
+    """What is here is whole up to this open time, exclusive: a page into which the store reached is not."""
+    is_first: bool
+    """Whether the series begins in it, or after it."""
+
+
+class _Reading:
+    """A page that is being read, for all who want it."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.result: _Kept | CandlesyncError | None = None
+
+
+class Archive:
+    """Gives older candles. `run` owns the reading; a client that leaves does not end what others wait for."""
+
+    def __init__(self, klines: Klines, settings: ArchiveSettings | None = None) -> None:
+        self._klines = klines
+        self._settings = settings or ArchiveSettings()
+        self._places = trio.CapacityLimiter(self._settings.at_once)
+        self._pages: OrderedDict[tuple[Series, int], _Kept] = OrderedDict()
+        self._readings: dict[tuple[Series, int, int], _Reading] = {}
+        self._begins: OrderedDict[Series, int] = OrderedDict()
+        self._nursery: trio.Nursery | None = None
+        self.read = 0
+        """Pages read from Binance."""
+        self.kept = 0
+        """Pages that were here when they were wanted."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Read for those who ask, until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `run` runs."""
+        return self._nursery is not None
+
+    async def older(self, series: Series, count: int, *, before: int, joint: int) -> list[Entry]:
+        """The newest ``count`` candles that open before ``before``, ascending; fewer where the series begins.
+
+        ``joint``: the open time of the oldest candle in the store; ``before`` is not after it. Both are milliseconds.
+        Raises `UpstreamUnavailable` or another error of Binance's, and then nothing is known: never a short answer.
+        """
+        entries: list[Entry] = []
+        end = before
+        while len(entries) < count and end > max(0, self._begins.get(series, 0)):
+            page = page_before(series.interval, end, joint)
+            kept = await self._page(series, page, joint)
+            entries = [entry for entry in kept.entries if entry.open_time < end] + entries
+            if kept.is_first:
+                break
+            end = page.first
+        return entries[-count:]
+
+    async def _page(self, series: Series, page: Page, joint: int) -> _Kept:
+        until = min(page.end, joint)
+        kept = self._pages.get((series, page.first))
+        if kept is not None and kept.until >= until:
+            self._pages.move_to_end((series, page.first))
+            self.kept += 1
+            return kept
+        key = (series, page.first, until)
+        reading = self._readings.get(key)
+        if reading is None:
+            self._refuse_if_busy()
+            if self._nursery is None:
+                raise UpstreamUnavailable("the server is going down")
+            reading = self._readings[key] = _Reading()
+            self._nursery.start_soon(self._read, series, page, until, reading)
+        await reading.done.wait()
+        if isinstance(reading.result, _Kept):
+            return reading.result
+        raise reading.result.with_traceback(None) if reading.result else UpstreamUnavailable("the server is going down")
+
+    def _refuse_if_busy(self) -> None:
+        budget = self._klines.budget
+        weight = budget.statistics()
+        if budget.banned_for or weight.used + weight.in_flight > self._settings.share * weight.limit:
+            raise UpstreamUnavailable(
+                "older history is not read now: the request weight is kept for live series",
+                retry_after=max(5.0, budget.retry_after),
+            )
+
+    async def _read(self, series: Series, page: Page, until: int, reading: _Reading) -> None:
+        try:
+            with trio.move_on_after(self._settings.patience) as scope:
+                async with self._places:
+                    kept = await self._ask(series, msgspec.structs.replace(page, end=until))
+                    self.read += 1
+                    reading.result = kept
+                    self._keep(series, page, kept)
+            if scope.cancelled_caught:
+                reading.result = UpstreamUnavailable(
+                    f"older candles of {series} did not come within {self._settings.patience:g} s", retry_after=5.0
+                )
+        except CandlesyncError as error:
+            reading.result = error  # theirs who wait; the next who asks tries again
+        finally:
+            del self._readings[series, page.first, until]
+            reading.done.set()
+
+    def _keep(self, series: Series, page: Page, kept: _Kept) -> None:
+        self._pages[series, page.first] = kept
+        self._pages.move_to_end((series, page.first))
+        while len(self._pages) > self._settings.pages:
+            self._pages.popitem(last=False)
+
+    async def _ask(self, series: Series, page: Page) -> _Kept:
+        """Read what a page has, ``end`` being where it has to be whole."""
+        interval, patience = series.interval, self._settings.patience
+        rows = await self._klines.klines(series, end_time=page.end, limit=ROWS, patience=patience)
+        is_all = len(rows) < ROWS
+        for _ in range(_ANSWERS - 2):
+            if is_all or rows[0].open_time < page.first:
+                break
+            # Rows off the grid took the room of others.
+            earlier = await self._klines.klines(series, end_time=rows[0].open_time, limit=ROWS, patience=patience)
+            if not earlier or earlier[-1].open_time != rows[0].open_time:
+                raise UnreadableAnswer(f"candles of {series}: two pages do not join")
+            is_all = len(earlier) < ROWS
+            rows = earlier[:-1] + rows
+        if rows and rows[-1].open_time < page.end:
+            # An outage to the end of the page and beyond. Only a later row makes the last one final (invariant 5).
+            later = await self._klines.klines(series, start_time=rows[-1].open_time, limit=2, patience=patience)
+            if len(later) < 2 or later[0].open_time != rows[-1].open_time:
+                raise UpstreamUnavailable(f"candles of {series}: Binance is behind what it has sent", retry_after=5.0)
+            rows = rows[:-1] + later
+        if is_all:
+            self._begins[series] = rows[0].open_time if rows else page.end
+            self._begins.move_to_end(series)
+            while len(self._begins) > _BEGINNINGS:
+                self._begins.popitem(last=False)
+        elif rows[0].open_time >= page.first:
+            raise UnreadableAnswer(f"candles of {series}: {len(rows)} rows do not reach back to {page.first}")
+        entries = [Entry(candle, 0, candle.open_time) for candle in assemble(interval, page, rows, page.end)]
+        for entry in entries:
+            entry.write()
+            entry.pack()
+        return _Kept(entries, page.end, is_all and (not rows or rows[0].open_time >= page.first))
