@@ -24,7 +24,6 @@ from candlesync.archive import Archive
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest, open_client
-from candlesync.binance.stream import Connect, open_stream
 from candlesync.binance.symbols import Symbols
 from candlesync.binance.weight import WeightBudget
 from candlesync.config import Settings
@@ -43,6 +42,7 @@ from candlesync.web.connections import Connections
 from candlesync.web.live import Sockets
 from candlesync.web.metrics import Metrics
 from candlesync.web.stopping import Stopping
+from candlesync.websocket import Connect, open_websocket
 
 
 class Service:
@@ -58,7 +58,7 @@ class Service:
         settings: Settings,
         *,
         client: httpx.AsyncClient | None = None,
-        connect: Connect = open_stream,
+        connect: Connect = open_websocket,
         store: Store | None = None,
         shared: SharedStore | None = None,
     ) -> None:

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
-from candlesync.binance.stream import Connection, StreamSettings
+from candlesync.binance.stream import StreamSettings
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.core.position import Position
@@ -22,6 +22,7 @@ from candlesync.core.sync import State
 from candlesync.hub import Outbox
 from candlesync.symbol import Means, SymbolTask
 from candlesync.web.subscription import pull
+from candlesync.websocket import Connection
 from tests.builders import BTC, candle, forming, minute, minutes, unheard
 from tests.turns import LEASE, Node, Nodes
 

@@ -23,20 +23,17 @@ import trio_websocket
 from candlesync.binance.pace import Backoff, ConnectionPace, Seldom, SlidingWindow
 from candlesync.binance.parse import Acknowledgement, Kline, ServerShutdown, parse_frame
 from candlesync.binance.stream import (
-    ENDS,
     STREAMS_PER_CONNECTION,
-    Connect,
-    Connection,
     Failure,
     Request,
     Roster,
     StreamSettings,
     combined_url,
     failure_of,
-    open_stream,
 )
 from candlesync.core.candle import Candle, Series
 from candlesync.errors import TooMany, UnreadableFrame
+from candlesync.websocket import ENDS, Connect, Connection, open_websocket
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -98,7 +95,7 @@ class Feed:
         sink: Sink,
         *,
         name: str,
-        connect: Connect = open_stream,
+        connect: Connect = open_websocket,
         random: Random | None = None,
     ) -> None:
         self.name = name

@@ -18,9 +18,10 @@ import trio
 
 from candlesync.binance.feed import Feed, FeedStatistics, Sink
 from candlesync.binance.pace import ConnectionPace
-from candlesync.binance.stream import Connect, StreamSettings, open_stream
+from candlesync.binance.stream import StreamSettings
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import INTERVALS, Interval
+from candlesync.websocket import Connect, open_websocket
 
 
 class SymbolFeed:
@@ -61,7 +62,7 @@ class FeedPool:
         settings: StreamSettings,
         pace: ConnectionPace,
         *,
-        connect: Connect = open_stream,
+        connect: Connect = open_websocket,
         random: Random | None = None,
     ) -> None:
         self._settings = settings

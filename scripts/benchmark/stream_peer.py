@@ -11,7 +11,8 @@ import sys
 
 import trio
 
-from candlesync.binance.stream import StreamSettings, open_stream
+from candlesync.binance.stream import StreamSettings
+from candlesync.websocket import open_websocket
 
 _SETTINGS = StreamSettings()
 
@@ -21,7 +22,7 @@ class _Reader:
         self.messages = 0
 
     async def read(self, url: str, *, task_status: trio.TaskStatus[None]) -> None:
-        async with open_stream(
+        async with open_websocket(
             url, message_queue_size=_SETTINGS.message_queue_size, max_message_size=_SETTINGS.max_message_size
         ) as connection:
             task_status.started()

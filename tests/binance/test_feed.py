@@ -23,10 +23,11 @@ import trio_websocket
 from candlesync.binance.feed import Feed
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.parse import Kline, parse_frame
-from candlesync.binance.stream import Connect, StreamSettings, open_stream, stream_name
+from candlesync.binance.stream import StreamSettings, stream_name
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.errors import TooMany
+from candlesync.websocket import Connect, open_websocket
 from tests.builders import shared_data
 
 BTC = Series("BTCUSDT", Interval.M1)
@@ -247,7 +248,7 @@ class Run:
     def __init__(self, exchange: Exchange, settings: StreamSettings, pace: ConnectionPace) -> None:
         self.exchange = exchange
         self.sink = Recorder()
-        connect = partial(open_stream, open_transport=exchange.transport)
+        connect = partial(open_websocket, open_transport=exchange.transport)
         self.feed = Feed(settings, pace, self.sink, name="test", connect=connect, random=Random(3))
 
     @property
@@ -586,7 +587,7 @@ async def test_many_feeds_keep_to_the_pace_together(autojump_clock: Clock) -> No
     with trio.move_on_after(1000):
         async with trio.open_nursery() as nursery:
             for number in range(300):
-                connect = partial(open_stream, open_transport=down)
+                connect = partial(open_websocket, open_transport=down)
                 feed = Feed(settings, pace, Recorder(), name=str(number), connect=connect)
                 feed.follow(BTC)
                 nursery.start_soon(feed.run)
@@ -886,7 +887,7 @@ async def test_a_sink_that_raises_takes_its_feed_down(call: str, error: Exceptio
     sink = Broken(call, error)
     async with trio.open_nursery() as servers:
         exchange = Exchange(servers, (), granting)
-        connect = partial(open_stream, open_transport=exchange.transport)
+        connect = partial(open_websocket, open_transport=exchange.transport)
         feed = Feed(SETTINGS, ConnectionPace(SETTINGS), sink, name="test", connect=connect)
         feed.follow(BTC)
         with pytest.RaisesGroup(type(error), flatten_subgroups=True):
@@ -1057,7 +1058,7 @@ async def test_over_real_sockets_with_drops_and_refusals() -> None:
     assert open_files() == before
 
 
-@pytest.mark.parametrize("connect", [open_stream, trio_websocket.open_websocket_url], ids=["ours", "trio-websocket"])
+@pytest.mark.parametrize("connect", [open_websocket, trio_websocket.open_websocket_url], ids=["ours", "trio-websocket"])
 async def test_whatever_has_the_shape_of_trio_websocket_connects(connect: Connect) -> None:
     async def serve(request: trio_websocket.WebSocketRequest) -> None:
         socket = await request.accept()

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.parse import Kline, parse_frame
 from candlesync.binance.pool import FeedPool, _Connected, _Frame, _Lost, _Mailbox
-from candlesync.binance.stream import StreamSettings, open_stream, stream_name
+from candlesync.binance.stream import StreamSettings, stream_name
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import INTERVALS, Interval
+from candlesync.websocket import open_websocket
 
 M1 = Interval.M1
 BTC = Series("BTCUSDT", M1)
@@ -125,7 +126,7 @@ class Run:
 
     def __init__(self, exchange: Exchange, settings: StreamSettings) -> None:
         self.exchange = exchange
-        connect = partial(open_stream, open_transport=exchange.transport)
+        connect = partial(open_websocket, open_transport=exchange.transport)
         self.pool = FeedPool(settings, ConnectionPace(settings), connect=connect)
 
     @asynccontextmanager

@@ -15,20 +15,18 @@ import trio_websocket
 import wsproto.utilities
 
 from candlesync.binance.stream import (
-    ENDS,
     LONGEST_BAN,
-    Connection,
     Failure,
     Roster,
     StreamSettings,
     combined_url,
     failure_of,
     fitting,
-    open_stream,
     stream_name,
 )
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS, Interval
+from candlesync.websocket import ENDS, Connection, open_websocket
 from tests.stalls import within
 
 BTC = Series("BTCUSDT", Interval.M1)
@@ -166,7 +164,7 @@ async def listening(serve: Serve) -> AsyncIterator[str]:
 
 
 def opened(url: str, max_message_size: int = 2**20) -> AbstractAsyncContextManager[Connection]:
-    return open_stream(url, message_queue_size=64, max_message_size=max_message_size)
+    return open_websocket(url, message_queue_size=64, max_message_size=max_message_size)
 
 
 async def failure_from(serve: Serve, *, scheme: str = "ws") -> Failure:
@@ -419,7 +417,7 @@ async def test_a_transport_that_breaks_is_found_out_at_once(at: str, autojump_cl
     async def breaking(host: str, port: int, tls: bool) -> trio.abc.Stream:
         return transport
 
-    connect = partial(open_stream, message_queue_size=64, max_message_size=1000, open_transport=breaking)
+    connect = partial(open_websocket, message_queue_size=64, max_message_size=1000, open_transport=breaking)
     with trio.fail_after(1), pytest.RaisesGroup(trio_websocket.HandshakeError) as caught:
         async with connect("ws://binance.test/stream?streams=x"):
             pytest.fail("connected")
@@ -452,7 +450,7 @@ async def test_an_error_in_the_block_is_not_replaced_by_a_cancellation(autojump_
         return client
 
     async def use(scope: trio.CancelScope) -> None:
-        async with open_stream(
+        async with open_websocket(
             "wss://binance.test/stream?streams=x",
             message_queue_size=64,
             max_message_size=1000,
