@@ -15,8 +15,9 @@ from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
 from candlesync.core.sync import State
 from candlesync.web.access import AccessSettings, Token
-from tests.browser import Tab, chromium, needs_chromium
+from tests.browser import PATIENCE, Tab, chromium, needs_chromium
 from tests.builders import BTC, T0, candle, flat, forming, minute, minutes
+from tests.test_archive import Exchange
 from tests.web.builders import Web, commit, on_a_port
 
 pytestmark = needs_chromium
@@ -245,6 +246,28 @@ async def test_the_keyboard_moves_and_zooms_the_chart() -> None:
         await tab.until(f"{seen}.to - {seen}.from < {moved['to'] - moved['from']}")
         await tab.do(lambda page: page.click("#newest"))
         await tab.until("document.getElementById('newest').hidden", True)
+
+
+async def test_scrolling_back_loads_older_history_to_the_first_candle() -> None:
+    web = Web(klines=Exchange(-1_500, 400, missing=range(-500, -480)))
+    topic = web.topic(minutes(0, 400))
+    async with shown(web) as tab:
+        await tab.until(STATE, "live")
+        await tab.do(lambda page: page.focus("#chart"))
+        with trio.fail_after(PATIENCE):
+            while await tab.value(LENGTH) < 1_901:
+                await tab.do(lambda page: page.keyboard.press("PageUp"))
+                await trio.sleep(0.03)
+        times = [minute(number) // 1000 for number in range(-1_500, 401)]
+        assert await tab.value("candlesync.feed.candles.map(({ time }) => time)") == times
+        await tab.until("candlesync.candles.data().map(({ time }) => time)", times)
+        filled = "candlesync.feed.candles.filter(({ filled }) => filled).length"
+        assert await tab.value(filled) == 20
+        for _ in range(5):
+            await tab.do(lambda page: page.keyboard.press("PageUp"))
+        commit(topic, candle(minute(401)))
+        await tab.until(LENGTH, 1_902)
+        assert await tab.value(STATE) == "live"
 
 
 async def test_the_legend_is_of_the_candle_under_the_crosshair() -> None:
