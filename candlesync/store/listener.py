@@ -9,6 +9,7 @@ is noticed so even when there is nothing to hear.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -134,23 +135,28 @@ class Subscription:
         """When anything was heard last."""
         self._asked: float | None = None
         """When the server was asked whether it is there, if nothing was heard since."""
+        self._handover = threading.Lock()
+        self._is_opening = False
+        """Whether the connection is that of the thread in `open`, which alone touches it then. redis-py's is not made
+        for two: closed in the middle of its handshake it may fail in a way that leaves its socket open (seen)."""
+        self._is_closed = False
 
     def open(self) -> None:
-        """Subscribe; returns when the server has confirmed it."""
+        """Subscribe; returns when the server has confirmed it, or when this was closed meanwhile."""
+        with self._handover:
+            if self._is_closed:
+                return
+            self._is_opening = True
+        is_open = False
         try:
-            self._connection.connect()
-            self._connection.send_command("PSUBSCRIBE", self._pattern, check_health=False)
-            answer = self._connection.read_response(disable_decoding=True)
-            if not (isinstance(answer, list) and answer[:1] == [b"psubscribe"]):
-                raise NoAnswer(f"the store at {self.name} answered a subscription with {answer!r:.100}")
-        except KNOWN as error:
-            raise explain(error, self.name) from error
-        self._heard = time.monotonic()
-        try:
-            trio.from_thread.check_cancelled()
-        except trio.Cancelled:
-            self.close()  # whoever abandoned this thread may have closed it before it was connected
-            raise
+            self._subscribe()
+            is_open = True
+        finally:
+            # Whatever happened, the connection is either handed over or closed.
+            with self._handover:
+                self._is_opening = False
+                if self._is_closed or not is_open:
+                    self._connection.disconnect()
 
     def take(self) -> list[tuple[bytes, bytes]]:
         """What is there by now, each with its channel; waits a moment when there is nothing."""
@@ -160,8 +166,23 @@ class Subscription:
             raise explain(error, self.name) from error
 
     def close(self) -> None:
-        """Close the connection; whoever waits for it in another thread fails at once."""
-        self._connection.disconnect()
+        """Close the connection. One that a thread is still opening is closed by that thread, when it has an answer or
+        has waited for one long enough."""
+        with self._handover:
+            self._is_closed = True
+            if not self._is_opening:
+                self._connection.disconnect()
+
+    def _subscribe(self) -> None:
+        try:
+            self._connection.connect()
+            self._connection.send_command("PSUBSCRIBE", self._pattern, check_health=False)
+            answer = self._connection.read_response(disable_decoding=True)
+            if not (isinstance(answer, list) and answer[:1] == [b"psubscribe"]):
+                raise NoAnswer(f"the store at {self.name} answered a subscription with {answer!r:.100}")
+        except KNOWN as error:
+            raise explain(error, self.name) from error
+        self._heard = time.monotonic()
 
     def _take(self) -> list[tuple[bytes, bytes]]:
         messages: list[tuple[bytes, bytes]] = []

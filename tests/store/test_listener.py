@@ -24,7 +24,7 @@ from candlesync.store.address import Address
 from candlesync.store.announcing import ASSEMBLED
 from candlesync.store.base import Audience
 from candlesync.store.codec import encode_commit
-from candlesync.store.listener import Listener
+from candlesync.store.listener import Listener, Subscription
 from candlesync.store.redis import RedisSettings, RedisStore
 from tests.builders import BTC, candle, minute
 from tests.ports import free_port
@@ -432,6 +432,19 @@ async def test_cancelled_at_any_moment_leaves_no_connection_behind(monkeypatch: 
                 await trio.sleep(number / 5000)
         await until(lambda: listeners(server) == 0)
         await until(lambda: len(server.client().client_list()) == 1)
+
+
+def test_closed_by_another_thread_at_any_moment_leaves_no_socket_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(redis.connection.AbstractConnection, "__del__")
+    with run_server() as server:
+        for number in range(600):
+            subscription = Subscription({"host": "127.0.0.1", "port": server.port, "protocol": 2}, "p*", LEASE)
+            opening = threading.Thread(target=subscription.open)
+            opening.start()
+            time.sleep(number % 60 / 60 * 0.0015)
+            subscription.close()
+            opening.join()
+            assert subscription._connection._sock is None
 
 
 async def test_cancelled_while_waiting_to_try_again() -> None:
