@@ -1,0 +1,69 @@
+"""``history``: the bars of a series, from its replica, and what is older from the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import trio
+
+from candlesync.archive import Archive
+from candlesync.core import wire
+from candlesync.core.entry import Entry
+from candlesync.core.interval import DAY, Interval
+from candlesync.doors.udf.parameters import Question
+from candlesync.errors import UpstreamUnavailable
+from candlesync.hub import Topic
+
+PATIENCE = 30.0
+"""Seconds for an answer: its pages are read one after the other. Those that were read are kept for who asks again."""
+_SHORTEST_MONTH = 28 * DAY
+_NAMES = ("t", "o", "h", "l", "c", "v")
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def answer(topic: Topic, archive: Archive, question: Question) -> bytes:
+    """The JSON: the bars ascending, or ``no_data`` and the time of the closest bar before the range, if there is one.
+
+    Raises `UpstreamUnavailable` when older candles are needed and cannot be had: never a short answer.
+    """
+    candles = await _candles(topic, archive, question)
+    bars = candles if question.start is None else [entry for entry in candles if entry.open_time >= question.start]
+    if bars:
+        columns = zip(_NAMES, wire.columns(bars), strict=True)
+        parts = (b'"%b":[%b]' % (name.encode("ascii"), b",".join(column)) for name, column in columns)
+        return b'{"s":"ok",%b}' % b",".join(parts)
+    if candles:
+        return _encode({"s": "no_data", "nextTime": candles[-1].open_time // 1000})
+    return _encode({"s": "no_data"})
+
+
+async def _candles(topic: Topic, archive: Archive, question: Question) -> Sequence[Entry]:
+    """The newest candles before the end of the range, so many that they reach back to its start.
+
+    And if it is empty, to the candle before it.
+    """
+    count = question.count
+    if question.start is not None:
+        # Two more than the range can hold, so that the candle before it is among them.
+        count = max(2, min(count, (question.end - question.start) // _shortest(topic.series.interval) + 2))
+    replica = topic.replica
+    # Taken before anything is waited for: what the store drops meanwhile would be missing between the two.
+    stored = replica.newest(count, question.end)
+    first = replica.first
+    is_whole = question.start is not None and stored and stored[0].open_time <= question.start
+    if is_whole or len(stored) == count or first is None:
+        return stored
+    before = min(question.end, first.open_time)
+    with trio.move_on_after(PATIENCE):
+        older = await archive.older(topic.series, count - len(stored), before=before, joint=first.open_time)
+        return [*older, *stored]
+    raise UpstreamUnavailable(
+        f"the older bars of {topic.series} did not all come within {PATIENCE:g} s", retry_after=5.0
+    )
+
+
+def _shortest(interval: Interval) -> int:
+    """Milliseconds from one candle to the next, at least."""
+    return _SHORTEST_MONTH if interval is Interval.MO1 else interval.next(0)
