@@ -18,6 +18,7 @@ from candlesync.binance.symbols import Symbols
 from candlesync.errors import CandlesyncError
 from candlesync.supervisor import Supervisor
 from candlesync.web.access import Access
+from candlesync.web.docs import docs_routes
 from candlesync.web.health import Nodes, health_routes
 from candlesync.web.history import History
 from candlesync.web.live import Sockets, refuse
@@ -85,6 +86,7 @@ def create_app(
     app.register_blueprint(sockets.routes())
     app.register_blueprint(health_routes(supervisor, symbols, registry, stopping, nodes))
     app.register_blueprint(page_routes())
+    app.register_blueprint(docs_routes(access))
     for door in doors:
         app.register_blueprint(door)
 

@@ -10,6 +10,7 @@ import msgspec
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.position import Position, parse_position
+from candlesync.web.openapi import Parameter, Schema
 from candlesync.web.refusal import Refusal
 
 LIMIT = 1000
@@ -17,11 +18,46 @@ LIMIT = 1000
 REPLAY = 5
 """Candles that a WebSocket replays when it is not told how many."""
 
-_SYMBOL = re.compile(r"[A-Z0-9._-]{1,50}", re.ASCII)
+_LONGEST_SYMBOL = 50
+_SYMBOL = re.compile(rf"[A-Z0-9._-]{{1,{_LONGEST_SYMBOL}}}", re.ASCII)
 """Binance's own rule for a symbol, from its -1100 error body (``../shared/data/rest/binance_error_bodies.json``)."""
-_SECONDS = re.compile(r"[0-9]{1,11}", re.ASCII)
+_DIGITS = 11
+_SECONDS = re.compile(rf"[0-9]{{1,{_DIGITS}}}", re.ASCII)
 """Any second up to the year 5138; a time in milliseconds has more digits."""
+LAST_SECOND = 10**_DIGITS - 1
+"""The last of them."""
 _COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)
+
+
+SYMBOL = Parameter(
+    "symbol",
+    "path",
+    "A symbol, in any case; `GET /symbols` lists them.",
+    {"type": "string", "pattern": f"^[A-Za-z0-9._-]{{1,{_LONGEST_SYMBOL}}}$"},
+    "BTCUSDT",
+)
+INTERVAL = Parameter(
+    "interval",
+    "path",
+    "How long a candle lasts; `1m` is a minute, `1M` a month.",
+    {"type": "string", "enum": [str(interval) for interval in INTERVALS]},
+    "1m",
+)
+BEFORE = Parameter(
+    "before",
+    "query",
+    "Only candles that open before this time: for scrolling back, as far as Binance goes.",
+    {"type": "integer", "minimum": 0, "maximum": LAST_SECOND},
+)
+
+
+def counted(name: str, description: str, most: int, default: int) -> Parameter:
+    """How many a client wants at most."""
+    schema: Schema = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+    return Parameter(name, "query", description, schema, 5)
+
+
+COUNT = counted("limit", "How many candles at most, the newest.", LIMIT, LIMIT)
 
 
 class Replay(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 import trio
@@ -23,6 +24,29 @@ _NAMES = ("t", "o", "h", "l", "c", "v")
 _encode = msgspec.json.Encoder().encode
 
 
+class Bars(msgspec.Struct, frozen=True):
+    """The bars of a range, ascending, a column for each kind of value.
+
+    For the document alone: what is sent is made of Binance's own decimals, and of no float.
+    """
+
+    s: Literal["ok"]
+    t: list[int]
+    o: list[float]
+    h: list[float]
+    l: list[float]  # noqa: E741 - the protocol's name
+    c: list[float]
+    v: list[float]
+
+
+class NoBars(msgspec.Struct, frozen=True, rename={"next_time": "nextTime"}):
+    """There are no bars in the range."""
+
+    s: Literal["no_data"]
+    next_time: int | msgspec.UnsetType = msgspec.UNSET
+    """The time of the closest one before it, if there is one."""
+
+
 async def answer(topic: Topic, archive: Archive, question: Question) -> bytes:
     """The JSON: the bars ascending, or ``no_data`` and the time of the closest bar before the range, if there is one.
 
@@ -34,9 +58,7 @@ async def answer(topic: Topic, archive: Archive, question: Question) -> bytes:
         columns = zip(_NAMES, wire.columns(bars), strict=True)
         parts = (b'"%b":[%b]' % (name.encode("ascii"), b",".join(column)) for name, column in columns)
         return b'{"s":"ok",%b}' % b",".join(parts)
-    if candles:
-        return _encode({"s": "no_data", "nextTime": candles[-1].open_time // 1000})
-    return _encode({"s": "no_data"})
+    return _encode(NoBars("no_data", candles[-1].open_time // 1000 if candles else msgspec.UNSET))
 
 
 async def _candles(topic: Topic, archive: Archive, question: Question) -> Sequence[Entry]:

@@ -9,7 +9,8 @@ import msgspec
 
 from candlesync.core.candle import Series
 from candlesync.doors.udf.resolutions import RESOLUTIONS, SHORT
-from candlesync.web.parameters import only, quote, read_symbol
+from candlesync.web.openapi import Parameter
+from candlesync.web.parameters import LAST_SECOND, counted, only, quote, read_symbol
 from candlesync.web.refusal import Refusal
 
 EXCHANGE = "BINANCE"
@@ -22,10 +23,52 @@ MOST_FOUND = 1000
 FOUND = 30
 """The same, when it is not said how many are wanted."""
 
-_TIME = re.compile(r"-?[0-9]{1,11}", re.ASCII)
+_TIME = re.compile(rf"-?[0-9]{{1,{len(str(LAST_SECOND))}}}", re.ASCII)
 """Any second up to the year 5138, which in milliseconds has more digits. Negative: the library asks for what was before
 1970 when a chart is scrolled far back."""
-_COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
+_DIGITS = 9
+_COUNT = re.compile(rf"[0-9]{{1,{_DIGITS}}}", re.ASCII)
+
+TICKER = Parameter(
+    "symbol",
+    "query",
+    f"A symbol, in any case, perhaps with the exchange before it: `{EXCHANGE}:BTCUSDT`.",
+    {"type": "string", "minLength": 1},
+    "BTCUSDT",
+    required=True,
+)
+_SECOND = {"type": "integer", "minimum": -LAST_SECOND, "maximum": LAST_SECOND}
+BARS = (
+    TICKER,
+    Parameter(
+        "resolution",
+        "query",
+        "How long a bar lasts: a number is minutes.",
+        {"type": "string", "enum": [*RESOLUTIONS, *SHORT]},
+        "1",
+        required=True,
+    ),
+    Parameter(
+        "from",
+        "query",
+        "The time of the first bar; without it, and without `countback`, there are as many as an answer holds.",
+        _SECOND,
+        0,
+    ),
+    Parameter("to", "query", "The time before which the bars are.", _SECOND, LAST_SECOND, required=True),
+    Parameter(
+        "countback",
+        "query",
+        "How many bars before `to`, whatever `from` is; 0 is as if it were not given.",
+        {"type": "integer", "minimum": 0, "maximum": 10**_DIGITS - 1},
+    ),
+)
+SEARCH = (
+    Parameter("query", "query", "What the name or the assets of a symbol have in them.", {"type": "string"}, "btc"),
+    Parameter("exchange", "query", f"Empty, or `{EXCHANGE}`: there is no other.", {"type": "string"}),
+    Parameter("type", "query", "Empty, or `crypto`: there is no other.", {"type": "string"}),
+    counted("limit", "How many symbols at most.", MOST_FOUND, FOUND),
+)
 
 Values = Callable[[str], list[str]]
 """Gives the values of a parameter, each as often as it is given."""
@@ -36,7 +79,7 @@ class Question(msgspec.Struct, frozen=True):
 
     series: Series
     start: int | None
-    """The first open time, milliseconds, inclusive; `None`: whatever ``count`` leads to."""
+    """The first open time, milliseconds, inclusive; `None`: the range has no beginning."""
     end: int
     """The open time before which they are, milliseconds, exclusive."""
     count: int
@@ -65,8 +108,6 @@ def read_question(values: Values) -> Question:
     # The library's adapter asks for the rest of a range with ``countback=0`` when it has counted to the end.
     if count:
         return Question(Series(symbol, interval), None, end, min(count, MOST_BARS))
-    if start is None:
-        raise Refusal("bad_parameter", "from is missing: the time of the first bar; or countback, how many there are")
     return Question(Series(symbol, interval), start, end, MOST_BARS)
 
 

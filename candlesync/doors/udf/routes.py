@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import msgspec
 import trio
@@ -14,10 +15,22 @@ from candlesync.binance.symbols import Symbols
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.doors.udf import history
-from candlesync.doors.udf.parameters import Values, read_limit, read_question, read_ticker
-from candlesync.doors.udf.symbols import Configuration, describe, search
+from candlesync.doors.udf.history import Bars, NoBars
+from candlesync.doors.udf.parameters import (
+    BARS,
+    MOST_BARS,
+    SEARCH,
+    TICKER,
+    Values,
+    read_limit,
+    read_question,
+    read_ticker,
+)
+from candlesync.doors.udf.symbols import Configuration, Found, SymbolDescription, describe, search
 from candlesync.errors import CandlesyncError
 from candlesync.supervisor import Supervisor
+from candlesync.web.history import STATE
+from candlesync.web.openapi import Operation, Parameter, Reply, documented
 from candlesync.web.parameters import only
 from candlesync.web.refusal import refusal_of
 
@@ -25,6 +38,62 @@ _encode = msgspec.json.Encoder().encode
 
 _LOOKED_AT = 100
 """Candles that tell the decimals of a symbol whose steps Binance does not say."""
+
+
+class UdfError(msgspec.Struct, frozen=True):
+    """How the protocol tells errors."""
+
+    s: Literal["error"]
+    errmsg: str
+
+
+def _operation(
+    summary: str,
+    reply: Reply,
+    *,
+    description: str = "",
+    parameters: tuple[Parameter, ...] = (),
+    errors: tuple[str, ...] = (),
+) -> Operation:
+    return Operation(
+        "TradingView UDF",
+        summary,
+        (reply,),
+        description=description,
+        parameters=parameters,
+        errors=errors,
+        error_body=UdfError,
+    )
+
+
+_CONFIG = _operation("What this datafeed can do", Reply(200, "It is", (Configuration,)))
+_SYMBOL = _operation(
+    "A symbol's description",
+    Reply(200, "It is", (SymbolDescription,)),
+    parameters=(TICKER,),
+    errors=("bad_parameter", "unknown_symbol", "too_many", "upstream_unavailable"),
+)
+_SEARCH = _operation(
+    "Symbols by what is in their names",
+    Reply(200, "The closest first", (list[Found],)),
+    parameters=SEARCH,
+    errors=("bad_limit", "bad_parameter", "upstream_unavailable"),
+)
+_HISTORY = _operation(
+    "Bars of a symbol",
+    Reply(200, "The bars, or that there are none", (Bars, NoBars), headers=(STATE,)),
+    description=(
+        f"The bars from `from` on and before `to`, or the `countback` bars before `to`: {MOST_BARS} at most, the "
+        "newest. The last one may be forming. Bars of an outage are among them, flat and with volume 0."
+    ),
+    parameters=BARS,
+    errors=("bad_interval", "bad_parameter", "unknown_symbol", "too_many", "upstream_unavailable"),
+)
+_TIME = _operation(
+    "What time the exchange has",
+    Reply(200, "UNIX seconds", (int,), "text/plain"),
+    errors=("upstream_unavailable",),
+)
 
 
 class ServerTime:
@@ -57,10 +126,12 @@ def udf_routes(supervisor: Supervisor, symbols: Symbols, archive: Archive, rest:
     time = ServerTime(rest)
 
     @routes.get("/config")
+    @documented(_CONFIG)
     async def config() -> Response:
         return _json(_encode(Configuration()))
 
     @routes.get("/symbols")
+    @documented(_SYMBOL)
     async def describe_symbol() -> Response:
         info = await symbols.require(read_ticker(request.args.getlist))
         if info.tick_size and info.step_size:
@@ -69,6 +140,7 @@ def udf_routes(supervisor: Supervisor, symbols: Symbols, archive: Archive, rest:
         return _json(_encode(describe(info, (entry.candle for entry in topic.replica.newest(_LOOKED_AT)))))
 
     @routes.get("/search")
+    @documented(_SEARCH)
     async def find() -> Response:
         values = request.args.getlist
         limit = read_limit(values)
@@ -76,6 +148,7 @@ def udf_routes(supervisor: Supervisor, symbols: Symbols, archive: Archive, rest:
         return _json(_encode(search(await symbols.all(), text, exchange, kind, limit)))
 
     @routes.get("/history")
+    @documented(_HISTORY)
     async def bars() -> Response:
         question = read_question(request.args.getlist)
         topic = await supervisor.ensure(question.series)
@@ -84,6 +157,7 @@ def udf_routes(supervisor: Supervisor, symbols: Symbols, archive: Archive, rest:
         return response
 
     @routes.get("/time")
+    @documented(_TIME)
     async def server_time() -> Response:
         response = Response(str(await time.now() // 1000), mimetype="text/plain")
         response.headers["Cache-Control"] = "no-cache"
@@ -92,7 +166,7 @@ def udf_routes(supervisor: Supervisor, symbols: Symbols, archive: Archive, rest:
     @routes.errorhandler(CandlesyncError)
     async def refused(error: CandlesyncError) -> Response:
         refusal = refusal_of(error)
-        response = _json(_encode({"s": "error", "errmsg": refusal.message}), refusal.status)
+        response = _json(_encode(UdfError("error", refusal.message)), refusal.status)
         if refusal.retry_after is not None:
             response.headers["Retry-After"] = str(refusal.retry_after)
         return response
