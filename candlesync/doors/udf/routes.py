@@ -27,7 +27,7 @@ from candlesync.doors.udf.parameters import (
     read_ticker,
 )
 from candlesync.doors.udf.symbols import Configuration, Found, SymbolDescription, describe, search
-from candlesync.errors import CandlesyncError
+from candlesync.errors import CandlesyncError, UpstreamUnavailable
 from candlesync.supervisor import Supervisor
 from candlesync.web.history import STATE
 from candlesync.web.openapi import Operation, Parameter, Reply, documented
@@ -108,16 +108,24 @@ class ServerTime:
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
         self._lock = trio.Lock()
-        self._asked_at = -math.inf
-        self._time = 0
+        self._answered_at = -math.inf
+        self._answer: int | UpstreamUnavailable = 0
 
     async def now(self) -> int:
         """UNIX milliseconds. Raises `UpstreamUnavailable`."""
         async with self._lock:
-            if trio.current_time() >= self._asked_at + self.OLDEST:
-                self._time = await self._rest.server_time(patience=self.PATIENCE)
-                self._asked_at = trio.current_time()
-            return self._time
+            if trio.current_time() >= self._answered_at + self.OLDEST:
+                try:
+                    self._answer = await self._rest.server_time(patience=self.PATIENCE)
+                except UpstreamUnavailable as error:
+                    # Theirs too who wait for the lock: one after the other, they would wait for ever longer.
+                    self._answer = error
+                self._answered_at = trio.current_time()
+            answer = self._answer
+        if isinstance(answer, int):
+            return answer
+        # Anew: an exception that is raised twice would collect the tracebacks of all who see it.
+        raise type(answer)(str(answer), retry_after=answer.retry_after)
 
 
 def udf_routes(supervisor: Supervisor, symbols: Symbols, archive: Archive, rest: Rest) -> Blueprint:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 import trio
 from trio.testing import MockClock
 
+from candlesync.binance.rest import Rest
+from candlesync.binance.weight import WeightBudget, WeightSettings
 from candlesync.doors.udf.resolutions import RESOLUTIONS
+from candlesync.doors.udf.routes import ServerTime
+from candlesync.errors import UpstreamUnavailable
 from tests.builders import candle, minute
 from tests.web.builders import Web
 
@@ -144,6 +149,31 @@ async def test_the_time_is_the_exchanges_and_asked_of_it_once_a_second(autojump_
     assert (await web.get("/udf/time")).body == b"1700000000"
     await trio.sleep(61.0)
     assert (await web.get("/udf/time")).body == b"1700000061"
+
+
+async def test_who_waits_for_the_time_together_is_told_together(autojump_clock: MockClock) -> None:
+    async def silent(_request: httpx.Request) -> httpx.Response:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(silent), base_url="http://binance")
+    time = ServerTime(Rest(client, WeightBudget(WeightSettings(spread=0))))
+    told: list[float] = []
+
+    async def ask() -> None:
+        with pytest.raises(UpstreamUnavailable):
+            await time.now()
+        told.append(trio.current_time())
+
+    started = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(ask)
+    assert len(told) == 20
+    assert max(told) - started < ServerTime.PATIENCE + 1
+    await trio.sleep(ServerTime.OLDEST)
+    await ask()
+    assert told[-1] - max(told[:-1]) > ServerTime.PATIENCE, "it is asked again"
 
 
 @pytest.mark.parametrize("name", ["marks", "timescale_marks", "quotes", "symbol_info"])
