@@ -32,7 +32,7 @@ from candlesync.supervisor import Supervisor
 from candlesync.web.history import STATE
 from candlesync.web.openapi import Operation, Parameter, Reply, documented
 from candlesync.web.parameters import only
-from candlesync.web.refusal import refusal_of
+from candlesync.web.refusal import Refusal, refusal_of
 
 _encode = msgspec.json.Encoder().encode
 
@@ -174,12 +174,17 @@ def udf_routes(supervisor: Supervisor, symbols: Symbols, archive: Archive, rest:
     @routes.errorhandler(CandlesyncError)
     async def refused(error: CandlesyncError) -> Response:
         refusal = refusal_of(error)
-        response = _json(_encode(UdfError("error", refusal.message)), refusal.status)
+        response = _json(body_of(refusal), refusal.status)
         if refusal.retry_after is not None:
             response.headers["Retry-After"] = str(refusal.retry_after)
         return response
 
     return routes
+
+
+def body_of(refusal: Refusal) -> bytes:
+    """A refusal in the protocol's form."""
+    return _encode(UdfError("error", refusal.message))
 
 
 def _text(name: str, values: Values) -> str:
