@@ -28,6 +28,7 @@ from candlesync.binance.symbols import Symbols
 from candlesync.binance.weight import WeightBudget
 from candlesync.config import Settings
 from candlesync.core.interval import Interval
+from candlesync.doors.udf.routes import udf_routes
 from candlesync.hub import Hub
 from candlesync.leases import SharedOwnership
 from candlesync.ownership import Ownership, SoleOwnership
@@ -127,6 +128,7 @@ class Service:
             archive=self._archive,
             access=access,
             nodes=self.nodes,
+            doors=(udf_routes(self.supervisor, symbols, self._archive, self._rest),),
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -24,6 +24,7 @@ LAYERS = (
     ("symbol",),
     ("supervisor",),
     ("web",),
+    ("doors",),
     ("config",),
     ("options", "service"),
     ("owners", "server"),

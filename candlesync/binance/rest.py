@@ -33,7 +33,7 @@ import structlog
 import trio
 
 import candlesync
-from candlesync.binance.parse import ExchangeInfo, parse_error, parse_exchange_info, parse_rows
+from candlesync.binance.parse import ExchangeInfo, parse_error, parse_exchange_info, parse_rows, parse_server_time
 from candlesync.binance.weight import Spend, WeightBudget
 from candlesync.core.candle import Candle, Series
 from candlesync.errors import LocationRefused, UnknownSymbol, UnreadableAnswer, UpstreamUnavailable
@@ -42,6 +42,8 @@ KLINES_WEIGHT = 2
 """Weight of a klines request, whatever its limit (Binance, since 2023-08)."""
 EXCHANGE_INFO_WEIGHT = 20
 """Weight of an exchangeInfo request (Binance, since 2023-08)."""
+TIME_WEIGHT = 1
+"""Weight of a time request (Binance)."""
 
 _USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
 _ERROR_BODY = 64 * 1024
@@ -233,6 +235,11 @@ class Rest:
             candles = page[:-1] + candles
             short = len(page) < limit
         return candles
+
+    async def server_time(self, *, patience: float = 30.0) -> int:
+        """What time Binance has, UNIX ms; as old as the answer's way here."""
+        question = _Question("/api/v3/time", {}, TIME_WEIGHT, _ERROR_BODY, parse_server_time)
+        return await self._ask(question, patience)
 
     async def exchange_info(self, *, patience: float = 30.0) -> ExchangeInfo:
         """What Binance lists; the budget takes over the limit that the answer tells."""

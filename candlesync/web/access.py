@@ -35,9 +35,9 @@ restart, each with a socket and a few loads."""
 PROBES = frozenset({"/health", "/ready", "/metrics"})
 """What operators ask stays usable whatever else comes from their address: it has an allowance of its own, which is a
 tenth of the other, and needs no place."""
-OPEN = frozenset({"/health", "/ready", "/", *(f"/static/{name}" for name in FILES)})
-"""Paths that need no token: whether the server is well, and the chart page, which holds no data. ``/metrics`` needs
-one: it tells what is followed, and Prometheus knows how to send a token."""
+OPEN = frozenset({"/health", "/ready", "/", "/docs", "/openapi.json", *(f"/static/{name}" for name in FILES)})
+"""Paths that need no token: whether the server is well, and the pages and the document, which hold no data.
+``/metrics`` needs one: it tells what is followed, and Prometheus knows how to send a token."""
 
 _TOKEN = compile_pattern(r"[A-Za-z0-9._~+/-]+=*", ASCII)
 """What may stand after ``Bearer`` (RFC 6750, section 2.1)."""
@@ -117,6 +117,16 @@ class Access:
         self._has_hinted = bool(settings.trusted_proxies)
         self.refused = Counter[str]()
         """How many were refused, by reason."""
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether a token is needed."""
+        return bool(self._tokens)
+
+    @property
+    def has_origins(self) -> bool:
+        """Whether only pages of some origins may ask."""
+        return bool(self._origins)
 
     def before(self, serve: Serve) -> Any:
         """The application that lets pass to ``serve`` what may pass. Nothing that answers may stand before it."""
