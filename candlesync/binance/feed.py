@@ -20,10 +20,10 @@ import structlog
 import trio
 import trio_websocket
 
+from candlesync.binance.hosts import Hosts
 from candlesync.binance.pace import Backoff, ConnectionPace, Seldom, SlidingWindow
 from candlesync.binance.parse import Acknowledgement, Kline, ServerShutdown, parse_frame
 from candlesync.binance.stream import (
-    STREAMS_PER_CONNECTION,
     Failure,
     Request,
     Roster,
@@ -97,10 +97,13 @@ class Feed:
         name: str,
         connect: Connect = open_websocket,
         random: Random | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
+        """``hosts``: shared by the feeds of a process, so that they learn together where they are not served."""
         self.name = name
         self._settings = settings
         self._pace = pace
+        self._hosts = hosts or Hosts(settings.urls)
         self._sink = sink
         self._connect = connect
         jitter = random or Random()  # noqa: S311 - jitter is no secret
@@ -122,8 +125,9 @@ class Feed:
     def follow(self, series: Series) -> None:
         """Want the series from now on. Raises `TooMany` when the connection cannot carry one more."""
         wanted = self._roster.wanted
-        if series not in wanted and len(wanted) >= STREAMS_PER_CONNECTION:
-            raise TooMany(f"feed {self.name}: Binance allows {STREAMS_PER_CONNECTION} streams per connection")
+        most = self._settings.venue.streams_per_connection
+        if series not in wanted and len(wanted) >= most:
+            raise TooMany(f"feed {self.name}: Binance allows {most} streams per connection")
         wanted.add(series)
         self._changed.set()
 
@@ -176,11 +180,11 @@ class Feed:
         """Connect, and stay connected until it ends. The answer is how many seconds to wait before the next."""
         settings = self._settings
         series = self._roster.connect(None if self._whole_url else settings.url_streams)
-        session = self._session = _Session(trio.current_time() + settings.connect_timeout)
+        session = self._session = _Session(self._hosts.url, trio.current_time() + settings.connect_timeout)
         try:
             with session.scope:
                 async with self._connect(
-                    combined_url(settings.stream_url, series),
+                    combined_url(session.url, series),
                     message_queue_size=settings.message_queue_size,
                     max_message_size=settings.max_message_size,
                 ) as connection:
@@ -223,7 +227,9 @@ class Feed:
         if settled:
             self._backoff.reset()
         pause = 0.0 if settled and session.at_once else self._backoff.pause()
-        if failure.status in (403, 451):
+        if failure.status == 451 and self._hosts.refused(session.url):
+            pause = 0.0  # for the first time at another host; the pace is kept, and there are few
+        elif failure.status in (403, 451):
             pause += self._settings.refused_pause
         event = "stream not connected" if session.opened is None else "stream lost"
         self._warn(event, reason=failure.reason, lasted=round(lasted, 3), pause=round(pause, 3))
@@ -353,7 +359,9 @@ class Feed:
 class _Session:
     """One attempt at a connection, and the connection if it comes to that. The first reason for its end stands."""
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, url: str, deadline: float) -> None:
+        self.url = url
+        """The host, as `Hosts` names it."""
         self.scope = trio.CancelScope(deadline=deadline)
         """Around all of it. The deadline is for connecting, and is lifted then."""
         self.opened: float | None = None

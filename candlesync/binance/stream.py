@@ -11,15 +11,13 @@ import h11
 import msgspec
 import trio_websocket
 
+from candlesync.binance.venue import SPOT, Venue
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS
 from candlesync.websocket import leaves_of
 
-STREAMS_PER_CONNECTION: Final = 1024
-"""developers.binance.com, Spot, "WebSocket Streams", "General WSS information"."""
-
-SYMBOLS_PER_CONNECTION: Final = STREAMS_PER_CONNECTION // len(INTERVALS)
-"""So many symbols fit whatever intervals they come to follow."""
+SYMBOLS_PER_CONNECTION: Final = SPOT.streams_per_connection // len(INTERVALS)
+"""So many symbols fit whatever intervals they come to follow, on any venue."""
 
 LONGEST_BAN: Final = 3 * 86400.0
 """Seconds; documented under "IP Limits". A ``Retry-After`` beyond it, from whoever stands between, is cut to it."""
@@ -29,11 +27,12 @@ LONGEST_BAN: Final = 3 * 86400.0
 class StreamSettings:
     """How the connections to Binance are kept. Times are seconds. Raises `ValueError` for what cannot work.
 
-    "Documented" means developers.binance.com, Spot, "WebSocket Streams".
+    "Documented" means developers.binance.com, Spot, "WebSocket Streams"; what other venues allow is in their table.
     """
 
-    stream_url: str = "wss://stream.binance.com:9443"
-    """The part before ``/stream``; ``ws`` or ``wss``, may end in a path and a slash. The default is documented."""
+    venue: Venue = SPOT
+    stream_url: str = ""
+    """The part before ``/stream``; ``ws`` or ``wss``, may end in a path and a slash. Empty: the venue's own hosts."""
     connect_timeout: float = 10.0
     """For name lookup, TCP, TLS and handshake together; from far away, these take about two seconds."""
     ping_interval: float = 15.0
@@ -77,18 +76,33 @@ class StreamSettings:
     """Events of one symbol between a shared feed and the symbol's own task, which takes them as fast as it is run."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.stream_url)
-        # `.port` raises ValueError by itself for a port that is none.
-        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0:
-            raise ValueError(f"stream URL {self.stream_url!r}: ws://host or wss://host is needed")
-        if parts.query or parts.fragment:
-            raise ValueError(f"stream URL {self.stream_url!r}: only the part before /stream is needed")
+        if self.stream_url:
+            _check(self.stream_url)
         if not 1 <= self.symbols_per_connection <= SYMBOLS_PER_CONNECTION:
             raise ValueError(f"symbols per connection {self.symbols_per_connection}: 1 to {SYMBOLS_PER_CONNECTION}")
-        if not 1 <= self.url_streams <= STREAMS_PER_CONNECTION:
-            raise ValueError(f"streams in the URL {self.url_streams}: 1 to {STREAMS_PER_CONNECTION}")
+        for name, value, most in (
+            ("streams in the URL", self.url_streams, self.venue.streams_per_connection),
+            ("messages per second", self.messages_per_second, self.venue.messages_per_second),
+            ("connection attempts", self.connection_attempts, self.venue.connections),
+        ):
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} {value}: 1 to {most}")
         if self.symbol_queue_size < 1:
             raise ValueError(f"symbol queue size {self.symbol_queue_size}: at least 1")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where to connect, the best first. Who names a host is never sent to another one."""
+        return (self.stream_url,) if self.stream_url else self.venue.stream_urls
+
+
+def _check(url: str) -> None:
+    parts = urlsplit(url)
+    # `.port` raises ValueError by itself for a port that is none.
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0:
+        raise ValueError(f"stream URL {url!r}: ws://host or wss://host is needed")
+    if parts.query or parts.fragment:
+        raise ValueError(f"stream URL {url!r}: only the part before /stream is needed")
 
 
 def stream_name(series: Series) -> str:

@@ -9,7 +9,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from quart import Blueprint, Response
 
 from candlesync.binance.symbols import Symbols
-from candlesync.core.interval import INTERVALS
 from candlesync.web.stopping import Stopping
 
 _encode = msgspec.json.Encoder().encode
@@ -68,7 +67,7 @@ def health_routes(
         infos = await symbols.all()
         return _json(
             {
-                "intervals": [str(interval) for interval in INTERVALS],
+                "intervals": [str(interval) for interval in symbols.intervals],
                 "symbols": [
                     {"symbol": info.symbol, "status": info.status, "base": info.base_asset, "quote": info.quote_asset}
                     for info in infos

@@ -21,6 +21,7 @@ import trio.testing
 import trio_websocket
 
 from candlesync.binance.feed import Feed
+from candlesync.binance.hosts import Hosts
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.parse import Kline, parse_frame
 from candlesync.binance.stream import StreamSettings, stream_name
@@ -628,6 +629,39 @@ async def test_a_place_where_binance_is_blocked_is_asked_rarely(status: int, wor
             assert words in str(run.feed.statistics().last_failure)
             assert pace.statistics().held_for == 0  # only this feed waits
     assert words in logs[0]["reason"]
+
+
+async def test_after_451_the_market_data_host_is_connected_to_by_all_feeds(autojump_clock: Clock) -> None:
+    asked: list[tuple[float, str]] = []
+    settings = StreamSettings()
+
+    async with trio.open_nursery() as nursery:
+        served, refused = Exchange(nursery, [], granting), Exchange(nursery, [refusing(451)] * 9, granting)
+
+        async def transport(host: str, port: int, tls: bool) -> trio.abc.Stream:
+            asked.append((trio.current_time(), host))
+            there = served if host == "data-stream.binance.vision" else refused
+            return await there.transport(host, port, tls)
+
+        sink, pace, hosts = Recorder(), ConnectionPace(settings), Hosts(settings.urls)
+        connect = partial(open_websocket, open_transport=transport)
+        with structlog.testing.capture_logs() as logs:
+            for series in (BTC, ETH):
+                feed = Feed(settings, pace, sink, name=series.symbol, connect=connect, hosts=hosts)
+                feed.follow(series)
+                nursery.start_soon(feed.run)
+            await trio.sleep(1)
+        assert sink.live == {BTC, ETH}
+        assert all(moment == asked[0][0] for moment, _ in asked)  # at once
+        assert sorted(host for _, host in asked) == ["data-stream.binance.vision"] * 2 + ["stream.binance.com"] * 2
+        assert [log["url"] for log in logs if "location refused" in log["event"]] == [
+            "wss://data-stream.binance.vision"
+        ]
+        await served.served[0].cut()  # from now on it is the first that is asked
+        await trio.sleep(1)
+        assert sink.live == {BTC, ETH}
+        assert [host for _, host in asked[4:]] == ["data-stream.binance.vision"]
+        nursery.cancel_scope.cancel()
 
 
 # The end of a connection

@@ -24,6 +24,7 @@ from candlesync.binance.stream import (
     fitting,
     stream_name,
 )
+from candlesync.binance.venue import USDM
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.websocket import ENDS, Connection, open_websocket
@@ -80,6 +81,11 @@ def test_limits_that_cannot_work_are_refused_at_once() -> None:
         StreamSettings(symbols_per_connection=65)
     with pytest.raises(ValueError, match="1 to 1024"):
         StreamSettings(url_streams=0)
+    with pytest.raises(ValueError, match="messages per second 6: 1 to 5"):
+        StreamSettings(messages_per_second=6)
+    assert StreamSettings(venue=USDM, messages_per_second=10).messages_per_second == 10
+    with pytest.raises(ValueError, match="connection attempts 301: 1 to 300"):
+        StreamSettings(connection_attempts=301)
     with pytest.raises(ValueError, match="at least 1"):
         StreamSettings(symbol_queue_size=0)
     assert StreamSettings(symbols_per_connection=64).symbols_per_connection * len(INTERVALS) == 1024
