@@ -70,6 +70,21 @@ class StreamSettings:
     """In any ``connection_period``. 300 are documented for one address; the rest is left to its other programs."""
     connection_period: float = 300.0
     """Documented: 5 minutes."""
+    lifetime: float = 84_600.0
+    """Of a connection, at most: 23.5 hours. Then another takes its place; after 24 hours Binance ends it."""
+    lifetime_spread: float = 3_600.0
+    """Each is replaced up to so much earlier, at random: the feeds of a process began in one moment."""
+    handover_grace: float = 2.0
+    """By so much one of two connections may be behind the other. Closes of thin pairs come up to 2.4 s late, but on
+    both at once."""
+    handover_settle: float = 5.0
+    """When neither connection shows anything of a series for so long, nothing is on its way that only one will show."""
+    handover_timeout: float = 60.0
+    """From the attempt to connect. A connection that cannot take over within it is given up, and the old one stays."""
+    handover_look: float = 0.25
+    """So often it is looked whether the new connection has taken over."""
+    handover_retry: float = 120.0
+    """Pauses between attempts at a new connection while the old one is good grow to this."""
     symbols_per_connection: int = 1
     """1: each symbol has its own connection. More, at most 64: so many share one, for hundreds of symbols."""
     symbol_queue_size: int = 256
@@ -87,6 +102,10 @@ class StreamSettings:
         ):
             if not 1 <= value <= most:
                 raise ValueError(f"{name} {value}: 1 to {most}")
+        if not 0 <= self.lifetime_spread < self.lifetime:
+            raise ValueError(
+                f"lifetime {self.lifetime:g} s, less up to {self.lifetime_spread:g} s: nothing is left of it"
+            )
         if self.symbol_queue_size < 1:
             raise ValueError(f"symbol queue size {self.symbol_queue_size}: at least 1")
 
@@ -143,14 +162,13 @@ def fitting(method: str, series: Iterable[Series], message_bytes: int) -> Reques
 
 
 class Roster:
-    """Which series are wanted, which the connection carries, and which the sink knows as live. Pure."""
+    """Which series a connection carries, and which are wanted on it. Pure."""
 
-    def __init__(self) -> None:
-        self.wanted: set[Series] = set()
+    def __init__(self, wanted: set[Series]) -> None:
+        self.wanted = wanted
+        """The owner's: it changes while the connection is there."""
         self.carried: set[Series] = set()
         """In the URL of the connection, or acknowledged on it. Never more than Binance allows: `request`."""
-        self.live: set[Series] = set()
-        """Wanted, carried, and told to the sink as connected: the only series whose frames are for the sink."""
 
     def connect(self, limit: int | None) -> list[Series]:
         """The series for the URL of a new connection, which carries them from then on: at most ``limit``."""
@@ -166,23 +184,19 @@ class Roster:
                 return fitting(method, sorted(series, key=stream_name), message_bytes)
         return None
 
+    def ask(self, request: Request) -> None:
+        """Binance is asked now. Nobody relies any more on what is to go."""
+        if request.method == "UNSUBSCRIBE":
+            self.carried.difference_update(request.series)
+
     def grant(self, request: Request) -> None:
         """Binance has acknowledged the request."""
         if request.method == "SUBSCRIBE":
             self.carried.update(request.series)
-        else:
-            self.carried.difference_update(request.series)
 
-    def arrivals(self) -> list[Series]:
-        """Series that the connection carries and of which the sink does not know it yet."""
-        return sorted((self.wanted & self.carried) - self.live, key=stream_name)
-
-    def disconnect(self) -> list[Series]:
-        """The connection is gone: the series that were live."""
-        lost = sorted(self.live, key=stream_name)
-        self.carried.clear()
-        self.live.clear()
-        return lost
+    def arrivals(self, live: set[Series]) -> list[Series]:
+        """Series that are wanted and carried, beside those that are ``live``."""
+        return sorted((self.wanted & self.carried) - live, key=stream_name)
 
 
 @dataclass(frozen=True, slots=True)

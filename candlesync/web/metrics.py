@@ -126,6 +126,7 @@ class Metrics(Collector):
             ("unreadable_frames", "unreadable", "Messages that are not what Binance documents"),
             ("connects", "connects", "Connections opened"),
             ("connection_failures", "failures", "Connections that failed or ended"),
+            ("renewals", "renewals", "Connections replaced before their end, without a break"),
         ):
             family = CounterMetricFamily(f"candlesync_stream_{name}", text, labels=["feed"])
             for feed in pool.feeds:
