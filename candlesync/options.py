@@ -368,7 +368,13 @@ def _settings(values: dict[str, Any]) -> Settings:
             symbols_per_connection=values["symbols_per_connection"],
         ),
         inspection=InspectionSettings(silence=values["silence"]),
-        supervisor=SupervisorSettings(max_symbols=values["max_symbols"], idle=values["idle"]),
+        supervisor=SupervisorSettings(
+            max_symbols=values["max_symbols"],
+            idle=values["idle"],
+            # What clients start must leave the same part of the weight to others everywhere.
+            start_rate=_DEFAULTS.supervisor.start_rate * venue.generosity,
+            start_burst=_DEFAULTS.supervisor.start_burst * venue.generosity,
+        ),
         store=store_settings_from(values, lease=values["lease"]),
         node_name=values["node_name"],
         access=AccessSettings(

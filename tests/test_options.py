@@ -109,6 +109,10 @@ def test_a_venue_brings_its_hosts_and_limits(venue: Venue) -> None:
     assert given.rest.urls == venue.rest_urls
     assert given.stream.urls == venue.stream_urls
     assert given.weight.limit == venue.weight_limit
+    # Beginning a series costs a page, and confirming it another one.
+    cost = 2 * venue.klines_weight(1000)
+    assert given.supervisor.start_burst * cost == pytest.approx(venue.weight_limit * 2 / 15)
+    assert given.supervisor.start_rate * 60 * cost == pytest.approx(venue.weight_limit / 5)
 
 
 def test_a_host_that_is_named_comes_before_the_venue_s() -> None:

@@ -237,9 +237,10 @@ class Feed:
                     return True
             elif (deaf := self._handover.deaf(now) if self._handover else None) is not None:
                 new.end(Failure(f"a new connection shows nothing of {deaf}, which the old one shows"))
-            elif now >= deadline and not old.leaving.is_set():
+            elif now >= deadline and old.leaving.is_set() and new.opened is not None:
+                old.end(Failure("Binance is about to shut this server down"), at_once=True)  # and the new one leads
+            elif now >= deadline:
                 new.end(Failure(f"could not take over within {self._settings.handover_timeout:g} s"))
-            # One that is being sent away has nothing to lose: whatever there is may lead when it ends.
             with trio.move_on_after(self._settings.handover_look):
                 await new.ended.wait()
         return False

@@ -80,7 +80,8 @@ class StreamSettings:
     handover_settle: float = 5.0
     """When neither connection shows anything of a series for so long, nothing is on its way that only one will show."""
     handover_timeout: float = 60.0
-    """From the attempt to connect. A connection that cannot take over within it is given up, and the old one stays."""
+    """From the attempt to connect. A connection that cannot take over within it is given up, and the old one stays; but
+    one whose server shuts down is left, and what was missed comes from REST."""
     handover_look: float = 0.25
     """So often it is looked whether the new connection has taken over."""
     handover_retry: float = 120.0

@@ -56,9 +56,18 @@ class Venue:
         """The weight of a klines request for ``limit`` rows, which is from 1 to `page_limit`."""
         return next(weight for rows, weight in self.klines_weights if limit <= rows)
 
+    @property
+    def generosity(self) -> float:
+        """How many pages of candles it gives in a minute, of those that spot gives."""
+        return _pages(self) / _pages(SPOT)
+
     def store_prefix(self, default: str) -> str:
         """The prefix of the store's keys when none is given: two venues never mix, and spot keeps ``default``."""
         return default if self is SPOT else f"{default}-{self.name}"
+
+
+def _pages(venue: Venue) -> float:
+    return venue.weight_limit / venue.klines_weight(1000)
 
 
 _WITHOUT_SECONDS = tuple(interval for interval in INTERVALS if interval is not Interval.S1)

@@ -198,6 +198,19 @@ async def test_a_stream_that_was_found_dead_is_told_as_lost_even_when_another_co
         assert len(run.exchange.attempts) == 2
 
 
+async def test_a_server_that_shuts_down_and_shows_nothing_more_is_left_in_the_end(autojump_clock: Clock) -> None:
+    async with running(BTC) as run:
+        _, new = await both_there(run)
+        for trades in range(2, 60):
+            await new.send(kline(BTC, trades=trades))
+            await trio.sleep(1)
+        assert run.sink.kinds(BTC) == ["connected", "frame"]  # nobody knows what the old one has not shown
+        await trio.sleep(4)
+        assert run.sink.kinds(BTC) == ["connected", "frame", "lost", "connected"]
+        assert run.sink.reasons() == ["Binance is about to shut this server down"]
+        assert is_over(run)
+
+
 async def test_the_age_of_a_connection_counts_from_when_it_was_made(autojump_clock: Clock) -> None:
     settings = replace(SETTINGS, lifetime=1000.0, lifetime_spread=0.0, handover_settle=300.0, handover_timeout=900.0)
     async with running(BTC, settings=settings) as run:

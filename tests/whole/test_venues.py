@@ -17,6 +17,7 @@ from candlesync.core.interval import Interval
 from candlesync.core.sync import State
 from candlesync.simulator.faults import Drop
 from candlesync.simulator.settings import SimulatorSettings
+from tests.asgi import SocketClosed, open_socket
 from tests.chart import Chart
 from tests.whole.charts import stays
 from tests.whole.world import World, open_world
@@ -62,6 +63,10 @@ async def test_futures(autojump_clock: MockClock) -> None:
         assert 'candlesync_host{host="fstream.binance.com",kind="stream"} 1.0' in metrics
         answer = await world.get("/candles/BTCUSDT/1s")
         assert (answer.status_code, (await answer.get_json())["error"]["code"]) == (400, "bad_interval")
+        async with open_socket(world.service.app, "/ws/candles/BTCUSDT?interval=1s") as socket:
+            with pytest.raises(SocketClosed) as closed:
+                await socket.receive()
+        assert (closed.value.code, closed.value.reason) == (4400, "bad_interval")
         assert (await world.get("/candles/BTCUSDT/1h")).status_code == 200
 
 
