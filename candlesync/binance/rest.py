@@ -180,6 +180,7 @@ class Rest:
         self._retries = 0
         self._failures: Counter[str] = Counter()
         self._last_latency: float | None = None
+        self._is_location_told = False
 
     def statistics(self) -> RestStatistics:
         """What has been asked until now."""
@@ -388,8 +389,9 @@ class Rest:
                 f". Its market data needs no account at {SPOT.rest_urls[-1]} (REST) and {SPOT.stream_urls[-1]} "
                 "(streams): set --rest-url and --stream-url to them, or neither"
             )
-        if not self._failures["location"]:  # it stays refused: once is enough
+        if not self._is_location_told:  # it stays refused: once is enough
             _log.error("location refused", message=message)
+        self._is_location_told = True
         self._failures["location"] += 1
         return LocationRefused(message)
 

@@ -522,11 +522,17 @@ async def test_when_the_last_host_refuses_as_well_it_is_said(autojump_clock: Moc
         hosts.append(request.url.host)
         return httpx.Response(451)
 
+    with structlog.testing.capture_logs() as logs:
+        await refused_twice(answer)
+    assert hosts == ["api.binance.com", *["data-api.binance.vision"] * 2]
+    assert [log["log_level"] for log in logs] == ["warning", "error"]
+
+
+async def refused_twice(answer: Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]) -> None:
     async with asking(answer) as rest:
         for _ in range(2):
             with pytest.raises(LocationRefused, match=r"does not serve the location of this machine \(451\)$"):
                 await rest.klines(SERIES)
-    assert hosts == ["api.binance.com", *["data-api.binance.vision"] * 2]
 
 
 # -- venues ------------------------------------------------------------------------------------------------------------
