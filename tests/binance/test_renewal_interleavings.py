@@ -168,7 +168,7 @@ COMES_BACK = [
 CUT_AHEAD = [("happen", 0, 4), ("deliver", 1, 4), ("cut", 0, 0), ("happen", 0, 3), ("sleep", 9, 0)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 4), actions)
 @example(2, AHEAD)
 @example(3, MINUTES_AHEAD)
