@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from candlesync.binance.pace import ConnectionPace
+from candlesync.binance.session import Session
 from candlesync.core.candle import Series
 from tests.binance.connections import (
     BTC,
@@ -209,6 +210,43 @@ async def test_a_server_that_shuts_down_and_shows_nothing_more_is_left_in_the_en
         assert run.sink.kinds(BTC) == ["connected", "frame", "lost", "connected"]
         assert run.sink.reasons() == ["Binance is about to shut this server down"]
         assert is_over(run)
+
+
+async def test_in_its_time_the_old_one_stays_when_the_new_one_cannot_take_over(autojump_clock: Clock) -> None:
+    settings = replace(SETTINGS, lifetime=1000.0, lifetime_spread=0.0)
+    async with running(BTC, settings=settings) as run:
+        old = run.served
+        await old.send(kline(BTC))
+        await trio.sleep(1001)
+        await run.served.send(kline(BTC, trades=2))  # which the old one never shows
+        await trio.sleep(58)
+        assert [half.closed for half in run.exchange.halves] == [False, False]
+        await trio.sleep(2)
+        assert run.exchange.halves[1].closed
+        assert run.feed.statistics().last_failure == "could not take over within 60 s"
+        await trio.sleep(60)  # another one tries: nothing is shown any more
+        assert run.feed.statistics().renewals == 1
+        assert run.sink.kinds(BTC) == ["connected", "frame"]
+
+
+async def test_what_is_shown_while_the_answers_are_waited_for_counts(autojump_clock: Clock) -> None:
+    async with running(BTC) as run:
+        old, new = await both_there(run)
+        await trio.sleep(SETTINGS.handover_settle - 0.1)  # quiet
+        waited = run.feed._answer
+
+        async def answer(*sessions: Session) -> bool:
+            await new.send(kline(BTC, trades=2))  # as if it came just before the new one's answer
+            return await waited(*sessions)
+
+        run.feed._answer = answer  # type: ignore[method-assign] # nothing else has its place between the two
+        await trio.sleep(2)
+        assert not is_over(run)
+        run.feed._answer = waited  # type: ignore[method-assign] # as it was
+        await old.send(kline(BTC, trades=2))
+        await trio.sleep(1)
+        assert is_over(run)
+        assert shown(run) == [(0, 1, False), (0, 2, False)]
 
 
 async def test_the_age_of_a_connection_counts_from_when_it_was_made(autojump_clock: Clock) -> None:

@@ -86,6 +86,9 @@ def test_limits_that_cannot_work_are_refused_at_once() -> None:
     assert StreamSettings(venue=USDM, messages_per_second=10).messages_per_second == 10
     with pytest.raises(ValueError, match="connection attempts 301: 1 to 300"):
         StreamSettings(connection_attempts=301)
+    with pytest.raises(ValueError, match="nothing is left of it"):
+        StreamSettings(lifetime=60.0)
+    assert StreamSettings().lifetime + StreamSettings().handover_timeout < 86_400
     with pytest.raises(ValueError, match="at least 1"):
         StreamSettings(symbol_queue_size=0)
     assert StreamSettings(symbols_per_connection=64).symbols_per_connection * len(INTERVALS) == 1024
