@@ -25,6 +25,7 @@ from candlesync.owners import show_owners
 from candlesync.server import serve as run_server
 from candlesync.service import Service
 from candlesync.simulator.settings import SimulatorSettings
+from candlesync.simulator.venue import VENUES as SIMULATED
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,10 +78,13 @@ def demo(bind: tuple[str, ...], log_level: str, minute: float, seed: int, **valu
     log.configure(log_level)
     values["symbols"] = values["symbols"] or ("BTCUSDT", "ETHUSDT")
 
-    def make_settings(rest_url: str, stream_url: str) -> Settings:
-        return settings_from(values | {"rest_url": rest_url, "stream_url": stream_url})
+    if values["venue"] not in SIMULATED:
+        raise click.UsageError(f"{values['venue']} is not simulated; there are {', '.join(SIMULATED)}")
+    simulated = SimulatorSettings(venue=values["venue"], seed=seed, minute_seconds=minute)
 
-    simulated = SimulatorSettings(seed=seed, minute_seconds=minute)
+    def make_settings(rest_url: str, stream_url: str) -> Settings:
+        return settings_from(values | {"rest_url": rest_url, "stream_url": stream_url + simulated.of_venue.streams})
+
     _run(run_demo, make_settings, simulated, bind, click.echo)
 
 

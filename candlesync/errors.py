@@ -2,6 +2,7 @@
 
 ``CandlesyncError``
   ├─ ``UnknownSymbol``          Binance does not list the symbol
+  ├─ ``UnknownInterval``        the venue has no candles of the interval
   ├─ ``UpstreamUnavailable``    Binance did not answer usably; carries how long to wait before asking again
   │    ├─ ``RateLimited``       429 or 418: nobody in this process may ask before ``retry_after`` seconds have passed
   │    ├─ ``LocationRefused``   451: Binance does not serve this location
@@ -25,6 +26,10 @@ class CandlesyncError(Exception):
 
 class UnknownSymbol(CandlesyncError):
     """Binance does not list this symbol."""
+
+
+class UnknownInterval(CandlesyncError):
+    """The venue has no candles of this interval; the message says which it has."""
 
 
 class UpstreamUnavailable(CandlesyncError):

@@ -1,4 +1,4 @@
-"""The REST API: ``klines``, ``exchangeInfo``, ``time`` and ``ping`` of ``/api/v3`` (rest-api.md), and their faults.
+"""The REST API: ``klines``, ``exchangeInfo``, ``time`` and ``ping`` (rest-api.md), and their faults.
 
 Not simulated: the parameter ``timeZone`` of klines with any other value than UTC, and times in microseconds.
 """
@@ -27,7 +27,8 @@ from candlesync.simulator.faults import (
 )
 from candlesync.simulator.market import Market
 from candlesync.simulator.parameters import BadRequest, Parameters, malformed
-from candlesync.simulator.symbols import description
+from candlesync.simulator.symbols import contract_description, description
+from candlesync.simulator.venue import Venue
 from candlesync.simulator.weight import RequestWeight
 
 Query = Sequence[tuple[str, str]]
@@ -47,17 +48,20 @@ class Answer(NamedTuple):
 class Rest:
     """Answers requests from the market as it is now."""
 
-    def __init__(self, market: Market, clock: MarketClock, faults: FaultPlan, weight: RequestWeight) -> None:
+    def __init__(
+        self, venue: Venue, market: Market, clock: MarketClock, faults: FaultPlan, weight: RequestWeight
+    ) -> None:
+        self._venue = venue
         self._market = market
         self._clock = clock
         self._faults = faults
         self._weight = weight
         self._turn = count()
-        self._endpoints: dict[str, tuple[int, Callable[[Query], bytes]]] = {
-            "/api/v3/ping": (1, self._ping),
-            "/api/v3/time": (1, self._time),
-            "/api/v3/exchangeInfo": (20, self._exchange_info),
-            "/api/v3/klines": (2, self._klines),
+        self._endpoints: dict[str, tuple[Callable[[Query], int], Callable[[Query], bytes]]] = {
+            f"{venue.rest}/ping": (lambda _: 1, self._ping),
+            f"{venue.rest}/time": (lambda _: 1, self._time),
+            f"{venue.rest}/exchangeInfo": (lambda _: venue.exchange_info_weight, self._exchange_info),
+            f"{venue.rest}/klines": (self._klines_weight, self._klines),
         }
 
     @property
@@ -72,7 +76,7 @@ class Rest:
         if broken is not None:
             return broken
         weight, endpoint = self._endpoints[path]
-        refusal = self._weight.charge(weight)
+        refusal = self._weight.charge(weight(query))
         if refusal is not None:
             return self._limited(refusal.status, refusal.retry_after)
         try:
@@ -139,6 +143,10 @@ class Rest:
         Parameters(query)
         return msgspec.json.encode({"serverTime": self._clock.now()})
 
+    def _klines_weight(self, query: Query) -> int:
+        limit = dict(query).get("limit", "")
+        return self._venue.klines_weight(int(limit) if limit.isascii() and limit.isdigit() else 500)
+
     def _klines(self, query: Query) -> bytes:
         parameters = Parameters(
             query, mandatory=("symbol", "interval"), optional=("startTime", "endTime", "timeZone", "limit")
@@ -153,6 +161,8 @@ class Rest:
             interval = Interval(parameters.text("interval") or "")
         except ValueError:
             raise BadRequest(-1120, "Invalid interval.") from None
+        if interval is Interval.S1 and not self._venue.has_seconds:
+            raise BadRequest(-1120, "Invalid interval.")
         if parameters.text("timeZone") not in (None, *_UTC):
             raise BadRequest(-1130, "Data sent for parameter 'timeZone' is not valid.")
         now = self._clock.now() - sum(fault.by_ms for fault in self._faults.active(RestBehind, symbol))
@@ -163,7 +173,7 @@ class Rest:
             for time in fault.open_times
         }
         page = self._market.series(symbol, interval).page(
-            start, end, min(500 if limit is None else limit, 1000), now=now, without=missing
+            start, end, min(500 if limit is None else limit, self._venue.most_rows), now=now, without=missing
         )
         return msgspec.json.encode([kline.row for kline in page])
 
@@ -184,7 +194,8 @@ class Rest:
                 raise BadRequest(-1135, "JSON sent for parameter 'symbols' is not valid") from None
         if any(name not in self._market.symbols for name in names):
             raise BadRequest(-1121, "Invalid symbol.")
-        symbols = [description(self._market.symbols[name]) for name in names]
+        describe = description if self._venue.rest == "/api/v3" else contract_description
+        symbols = [describe(self._market.symbols[name]) for name in names]
         if (parameters.text("showPermissionSets") or "true").lower() == "false":
             for entry in symbols:
                 entry["permissionSets"] = []
