@@ -27,7 +27,7 @@ LAYERS = (
     ("config",),
     ("options", "service"),
     ("owners", "server"),
-    ("demo",),
+    ("demo", "watch"),
     ("asgi", "cli"),
     ("__main__",),
 )
