@@ -48,7 +48,7 @@ def serve(bind: tuple[str, ...], log_level: str, **values: Any) -> None:
     SYMBOLs are followed from the start; others are started when somebody asks for them.
     """
     log.configure(log_level)
-    _run(run_server, Service(settings_from(values)), bind)
+    _run(partial(run_server, console=_terminal(sys.stderr)), Service(settings_from(values)), bind)
 
 
 @main.command()
@@ -116,7 +116,7 @@ def demo(bind: tuple[str, ...], log_level: str, minute: float, seed: int, **valu
         return settings_from(values | {"rest_url": rest_url, "stream_url": stream_url})
 
     simulated = SimulatorSettings(seed=seed, minute_seconds=minute)
-    _run(run_demo, make_settings, simulated, bind, click.echo)
+    _run(partial(run_demo, console=_terminal(sys.stderr)), make_settings, simulated, bind, click.echo)
 
 
 def _terminal(stream: TextIO) -> Console | None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 import trio
+from rich.console import Console
 
 from candlesync.client import follow
 from candlesync.config import Settings
@@ -24,10 +25,12 @@ async def run_demo(
     simulated: SimulatorSettings,
     binds: Sequence[str],
     say: Callable[[str], None],
+    *,
+    console: Console | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; ``make_settings`` is given the simulator's REST and stream URLs.
 
-    ``say`` is told which addresses to open. Raises what `serve` raises.
+    ``say`` is told which addresses to open; ``console`` is `serve`'s. Raises what `serve` raises.
     """
     exchange = Exchange(simulated)
     async with trio.open_nursery() as nursery:
@@ -37,7 +40,7 @@ async def run_demo(
         host = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         service = Service(make_settings(f"http://{host}", f"ws://{host}"))
         async with trio.open_nursery() as serving:
-            addresses = await serving.start(partial(_serve, serving.cancel_scope, service, binds))
+            addresses = await serving.start(partial(_serve, serving.cancel_scope, service, binds, console))
             settings = service.settings
             _tell(say, addresses, settings, simulated, host)
             if addresses[0].startswith("http"):  # and not a UNIX socket
@@ -49,10 +52,11 @@ async def _serve(
     scope: trio.CancelScope,
     service: Service,
     binds: Sequence[str],
+    console: Console | None,
     *,
     task_status: trio.TaskStatus[list[str]],
 ) -> None:
-    await serve(service, binds, task_status=task_status)
+    await serve(service, binds, console=console, task_status=task_status)
     scope.cancel()
 
 
