@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from candlesync.cli import main
-from candlesync.client import Candle, Feed, State
+from candlesync.client import Candle, Feed, FeedError, State
 from candlesync.watch import Watched, view, watch
 from tests.builders import candle, forming, minute, minutes
 from tests.ports import free_port
@@ -187,6 +188,28 @@ async def test_on_a_terminal_it_is_drawn_and_ctrl_c_leaves_that_as_it_was() -> N
         assert terminal.said.rfind("\x1b[?1049l") > terminal.said.rfind("\x1b[?1049h")
         assert terminal.said.rfind("\x1b[?25h") > terminal.said.rfind("\x1b[?25l"), "the cursor is back"
         assert "Traceback" not in terminal.text
+
+
+async def test_the_drawing_follows_the_feed_and_ends_with_it() -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, color_system=None, width=80, height=12)
+
+    async def until(text: str) -> None:
+        with trio.fail_after(30):
+            while text not in written.getvalue():  # noqa: ASYNC110 - as an outsider
+                await trio.sleep(0.01)
+
+    async with served() as (topic, port), trio.open_nursery() as nursery:
+        url = f"http://127.0.0.1:{port.number}"
+        show = partial(watch, "btcusdt", url=url, token="", console=console, say=print)
+        nursery.start_soon(show, "1m")
+        await until("22:45")
+        commit(topic, candle(minute(31), trades=20), forming(minute(32)))
+        await until("22:46")
+        signal.raise_signal(signal.SIGINT)
+        await until("\x1b[?1049l")
+        with pytest.raises(FeedError, match="BTCUSDT"):
+            await show(interval="1w")
 
 
 async def test_what_is_refused_is_said_on_the_terminal_as_it_was() -> None:
