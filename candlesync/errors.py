@@ -10,6 +10,7 @@
   ├─ ``UnreadableFrame``        a stream frame that is not what Binance documents
   ├─ ``TooMany``                a limit of this server was reached
   ├─ ``Leased``                 another node owns the symbol
+  ├─ ``FeedError``              what a candlesync server refused its client, or why its answer was of no use
   ├─ ``StoreUnavailable``       the store did not answer usably: what it was asked to do may have happened, or not
   └─ ``CommitRefused``          the store refused a commit and changed nothing
        ├─ ``RevisionConflict``  the series is not at the life and revision that the commit was made for
@@ -99,3 +100,14 @@ class NotContinuous(CommitRefused):
 
 class Fenced(CommitRefused):
     """The commit's fencing token is not the symbol's current one: somebody else owns the symbol now."""
+
+
+class FeedError(CandlesyncError):
+    """What a candlesync server refused its client, or why its answer was of no use. A feed that raises it has ended."""
+
+    def __init__(self, code: str, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.code = code
+        """The server's, such as ``unknown_symbol``; or ``no_answer``, ``bad_answer``, ``hole``."""
+        self.retry_after = retry_after
+        """Seconds before which asking again is useless; 0 when nothing is known."""

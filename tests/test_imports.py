@@ -17,7 +17,7 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("core", "websocket"),
-    ("hub", "store", "binance"),
+    ("hub", "store", "binance", "client"),
     ("announcements", "archive", "follower", "ownership", "synchronizer"),
     ("leases",),
     ("inspection",),
@@ -27,8 +27,9 @@ LAYERS = (
     ("doors",),
     ("config",),
     ("options", "service"),
-    ("owners", "server"),
-    ("demo",),
+    ("backfill", "owners"),
+    ("server",),
+    ("demo", "watch"),
     ("asgi", "cli"),
     ("__main__",),
 )
@@ -47,13 +48,14 @@ RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 PURE = {
     *("__future__", "bisect", "collections", "dataclasses", "datetime", "decimal", "enum", "functools", "hashlib"),
-    *("ipaddress", "itertools", "math", "msgspec", "operator", "re", "typing"),
+    *("heapq", "ipaddress", "itertools", "math", "msgspec", "operator", "re", "typing"),
 }
 """What pure modules may import beside our own: nothing that waits, reads, writes, tells the time or throws dice."""
 
 PURE_SOURCES = [path for path in SOURCES if path.parent == ROOT / "core"] + [
     ROOT / "errors.py",
     ROOT / "binance/parse.py",
+    ROOT / "client/candles.py",
 ]
 
 

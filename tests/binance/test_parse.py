@@ -521,7 +521,7 @@ def test_futures_are_read_as_spot_is() -> None:
     ]
     body = {"timezone": "UTC", "futuresType": "U_MARGINED", "assets": [], "symbols": [contract], "rateLimits": limits}
     info = parse_exchange_info(json.dumps(body).encode())
-    assert info.symbols == {"BTCUSDT_260925": SymbolInfo("BTCUSDT_260925", "TRADING", "BTC", "USDT")}
+    assert info.symbols == {"BTCUSDT_260925": SymbolInfo("BTCUSDT_260925", "TRADING", "BTC", "USDT", tick_size="0.10")}
     assert (info.weight_limit, info.unreadable) == (2400, 0)
 
 
