@@ -16,7 +16,7 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("core", "websocket"),
+    ("core", "sharing", "websocket"),
     ("hub", "store", "binance"),
     ("announcements", "archive", "follower", "ownership", "synchronizer"),
     ("leases",),
