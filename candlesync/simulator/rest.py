@@ -1,4 +1,4 @@
-"""The REST API: ``klines``, ``exchangeInfo``, ``time`` and ``ping`` of ``/api/v3`` (rest-api.md), and their faults.
+"""The REST API of ``/api/v3`` (rest-api.md): ``klines``, ``exchangeInfo``, ``time``, ``ping``, `tickers`; and faults.
 
 Not simulated: the parameter ``timeZone`` of klines with any other value than UTC, and times in microseconds.
 """
@@ -28,6 +28,7 @@ from candlesync.simulator.faults import (
 from candlesync.simulator.market import Market
 from candlesync.simulator.parameters import BadRequest, Parameters, malformed
 from candlesync.simulator.symbols import description
+from candlesync.simulator.tickers import Tickers, Values, weight_of_day, weight_of_depth, weight_of_price
 from candlesync.simulator.weight import RequestWeight
 
 Query = Sequence[tuple[str, str]]
@@ -53,11 +54,20 @@ class Rest:
         self._faults = faults
         self._weight = weight
         self._turn = count()
-        self._endpoints: dict[str, tuple[int, Callable[[Query], bytes]]] = {
+        tickers = Tickers(market)
+        self._endpoints: dict[str, tuple[int | Callable[[Values], int], Callable[[Query], bytes]]] = {
             "/api/v3/ping": (1, self._ping),
             "/api/v3/time": (1, self._time),
             "/api/v3/exchangeInfo": (20, self._exchange_info),
             "/api/v3/klines": (2, self._klines),
+            "/api/v3/uiKlines": (2, self._klines),
+            "/api/v3/ticker/price": (weight_of_price, self._some(tickers.price)),
+            "/api/v3/ticker/bookTicker": (weight_of_price, self._some(tickers.book)),
+            "/api/v3/ticker/24hr": (weight_of_day, self._some(tickers.day, "type")),
+            "/api/v3/avgPrice": (2, self._one(tickers.average)),
+            "/api/v3/depth": (weight_of_depth, self._one(tickers.depth, "limit")),
+            "/api/v3/trades": (25, self._one(tickers.trades, "limit")),
+            "/api/v3/aggTrades": (4, self._one(tickers.aggregate_trades, "limit")),
         }
 
     @property
@@ -72,7 +82,7 @@ class Rest:
         if broken is not None:
             return broken
         weight, endpoint = self._endpoints[path]
-        refusal = self._weight.charge(weight)
+        refusal = self._weight.charge(weight if isinstance(weight, int) else weight(dict(query)))
         if refusal is not None:
             return self._limited(refusal.status, refusal.retry_after)
         try:
@@ -139,6 +149,15 @@ class Rest:
         Parameters(query)
         return msgspec.json.encode({"serverTime": self._clock.now()})
 
+    def _some(self, tell: Callable[[Parameters, int], bytes], *optional: str) -> Callable[[Query], bytes]:
+        """An endpoint for one symbol, some or all."""
+        known = ("symbol", "symbols", *optional)
+        return lambda query: tell(Parameters(query, optional=known), self._clock.now())
+
+    def _one(self, tell: Callable[[Parameters, int], bytes], *optional: str) -> Callable[[Query], bytes]:
+        """An endpoint for one symbol."""
+        return lambda query: tell(Parameters(query, mandatory=("symbol",), optional=optional), self._clock.now())
+
     def _klines(self, query: Query) -> bytes:
         parameters = Parameters(
             query, mandatory=("symbol", "interval"), optional=("startTime", "endTime", "timeZone", "limit")
@@ -178,10 +197,7 @@ class Rest:
         if one is not None:
             names = [one]
         elif many is not None:
-            try:
-                names = msgspec.json.decode(many, type=list[str])
-            except msgspec.DecodeError:
-                raise BadRequest(-1135, "JSON sent for parameter 'symbols' is not valid") from None
+            names = parameters.names("symbols")
         if any(name not in self._market.symbols for name in names):
             raise BadRequest(-1121, "Invalid symbol.")
         symbols = [description(self._market.symbols[name]) for name in names]
