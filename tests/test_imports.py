@@ -24,6 +24,7 @@ LAYERS = (
     ("symbol",),
     ("supervisor",),
     ("web",),
+    ("doors",),
     ("config",),
     ("options", "service"),
     ("owners", "server"),
@@ -134,8 +135,13 @@ def texts_of(path: Path) -> Iterator[str]:
             yield node.value
 
 
-OTHER_SOURCES = [path for path in SOURCES if part_of(path) in RANKS.keys() - {"binance", "options"}]
-"""All of the server but Binance's own side, and the help text that says what stands behind ``--rest-url``."""
+OTHER_SOURCES = [
+    path
+    for path in SOURCES
+    if part_of(path) in RANKS.keys() - {"binance", "options"} and ROOT / "doors/binance" not in path.parents
+]
+"""All of the server but Binance's own side, the help text that says what stands behind ``--rest-url``, and the door
+that speaks Binance's language to clients."""
 
 
 @pytest.mark.parametrize("path", OTHER_SOURCES, ids=name_of)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import structlog
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from prometheus_client import CollectorRegistry
-from quart import Response, request
+from quart import Blueprint, Response, request
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioWebsocket
 from werkzeug.exceptions import HTTPException
@@ -66,11 +68,13 @@ def create_app(
     archive: Archive,
     access: Access,
     nodes: Nodes | None = None,
+    doors: Iterable[Blueprint] = (),
 ) -> QuartTrio:
     """The application over the parts that serve it.
 
     ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any.
-    ``access`` stands before all that answers. ``archive`` has what is older than the store.
+    ``access`` stands before all that answers. ``archive`` has what is older than the store. ``doors`` are the routes of
+    other APIs.
     """
     app = QuartTrio(__name__, static_folder=None)
     app.websocket_class = _Websocket
@@ -78,10 +82,8 @@ def create_app(
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     history = History(supervisor, archive)
-    app.register_blueprint(history.routes())
-    app.register_blueprint(sockets.routes())
-    app.register_blueprint(health_routes(supervisor, symbols, registry, stopping, nodes))
-    app.register_blueprint(page_routes())
+    probes = health_routes(supervisor, symbols, registry, stopping, nodes)
+    _register(app, history.routes(), sockets.routes(), probes, page_routes(), *doors)
 
     _be_lenient(app)
     app.asgi_app = ReadyAnswers(app.asgi_app, supervisor, history, _CROSS_ORIGIN)  # type: ignore[method-assign] # as below
@@ -103,6 +105,7 @@ def create_app(
             case _:
                 refusal = Refusal("bad_request", error.description or "the request cannot be read")
         response = refuse(refusal)
+        response.set_data(access.body_of(refusal, request.path))
         response.status_code = status
         for name, value in error.get_headers():
             if name.lower() == "allow":
@@ -122,6 +125,11 @@ def create_app(
 
     app.asgi_app = access.before(app.asgi_app)  # type: ignore[method-assign] # Quart's documented place for middleware
     return app
+
+
+def _register(app: QuartTrio, *routes: Blueprint) -> None:
+    for blueprint in routes:
+        app.register_blueprint(blueprint)
 
 
 def _be_lenient(app: QuartTrio) -> None:
