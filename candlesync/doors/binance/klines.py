@@ -17,7 +17,7 @@ from candlesync.core.sync import State
 from candlesync.doors.binance.errors import bad_request
 from candlesync.doors.binance.parameters import KlineQuestion, read_kline_question
 from candlesync.doors.binance.passing import Passing
-from candlesync.doors.binance.rows import rows_body
+from candlesync.doors.binance.rows import NewestRows, rows_body
 from candlesync.errors import TooMany
 from candlesync.hub import Topic
 from candlesync.supervisor import Supervisor
@@ -31,6 +31,7 @@ class Klines:
         self._symbols = symbols
         self._archive = archive
         self._passing = passing
+        self._newest = NewestRows()
 
     async def answer(self, path: PublicPath, values: Values, *, in_microseconds: bool) -> tuple[PassedOn, State | None]:
         """The answer, and how true the replica is that it is from; `None` for Binance's own.
@@ -49,6 +50,8 @@ class Klines:
             return await self._passing.ask(path, values, in_microseconds=in_microseconds), None
         state = topic.state
         entries = await rows_of(topic, question, self._archive)
+        if question.start is None and question.end is None and not in_microseconds:
+            return PassedOn(200, self._newest.body(topic.series, entries)), state
         return PassedOn(200, rows_body(entries, question.interval, in_microseconds=in_microseconds)), state
 
     async def _topic(self, series: Series) -> Topic | None:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from candlesync.archive import Archive
-from candlesync.core.candle import Candle, fill_after
+from candlesync.core.candle import Candle, Series, fill_after
 from candlesync.core.interval import MINUTE, Interval
 from candlesync.core.replica import Commit
 from candlesync.doors.binance.klines import rows_of
 from candlesync.doors.binance.parameters import KlineQuestion
-from candlesync.doors.binance.rows import rows_body
+from candlesync.doors.binance.rows import NewestRows, rows_body
 from candlesync.hub import Topic
-from tests.builders import BTC, candle, minute
+from tests.builders import BTC, candle, minute, minutes
 from tests.history import Exchange
 
 FIRST, LAST = -2_500, 40
@@ -140,3 +140,29 @@ async def test_a_row_has_binances_twelve_fields_digit_for_digit() -> None:
     assert in_microseconds[1][6] == minute(2) * 1000 - 1
     assert in_microseconds[0][6] == given["close_time"] * 1000
     assert rows_body([], Interval.M1) == b"[]"
+
+
+async def test_the_newest_rows_are_written_anew_as_far_as_they_have_changed() -> None:
+    topic = Topic(BTC, 60)
+    topic.publish(Commit("life0", 1, (*minutes(0, 58), candle(minute(59), closed=False)), begins=True))
+    newest = NewestRows()
+
+    def check(count: int) -> None:
+        entries = topic.replica.newest(count)
+        assert newest.body(BTC, entries) == rows_body(entries, Interval.M1)
+
+    def publish(*candles: Candle) -> None:
+        topic.publish(Commit("life0", topic.replica.revision + 1, candles))
+
+    for count in (1, 49, 50, 60, 60):
+        check(count)
+    publish(candle(minute(59), "1.00000000", closed=False))
+    check(60)
+    publish(candle(minute(3), "2.00000000"))
+    check(60)
+    check(50)
+    publish(candle(minute(59), "3.00000000"), candle(minute(60), closed=False))
+    check(60)
+    topic.publish(Commit("life1", 1, tuple(minutes(0, 59)), begins=True, replaces="life0"))
+    check(60)
+    assert newest.body(Series("ETHUSDT", Interval.M1), topic.replica.newest(60)[:59])
