@@ -44,6 +44,10 @@ class Sharing(Generic[Key, Result]):
         """Whether `run` runs."""
         return self._nursery is not None
 
+    def is_under_way(self, key: Key) -> bool:
+        """Whether somebody waits for this already."""
+        return key in self._under_way
+
     async def get(self, key: Key, act: Callable[[], Awaitable[Result]]) -> Result:
         """The result of the work that is under way for ``key``, or of ``act``, which is begun if there is none.
 

@@ -1,7 +1,8 @@
 """Questions that Binance itself answers: passed on as they are, asked once for all who want the same.
 
 They never take what live series live on: while more than half of the request weight is used nothing is passed on, and
-at most four of the eight places of `Rest` are theirs. What is kept of the answers is bounded.
+at most four of the eight places of `Rest` are theirs. No client takes all that the others could have passed on. What is
+kept of the answers is bounded.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import trio
 
 from candlesync.binance.public import PublicPath, Values
 from candlesync.binance.rest import PassedOn
-from candlesync.binance.weight import WeightBudget
-from candlesync.errors import UpstreamUnavailable
+from candlesync.binance.weight import MINUTE, WeightBudget
+from candlesync.core.allowance import Allowances
+from candlesync.errors import RateLimited, UpstreamUnavailable
 from candlesync.sharing import Sharing
+from candlesync.supervisor import asked_by
 
 TIME_UNIT = "X-MBX-TIME-UNIT"
 """The one header of a client's that is passed on; the door sees to its value."""
@@ -54,6 +57,9 @@ class PassingSettings:
     """For an answer, with its waiting for a place."""
     share: float = 0.5
     """Of the request weight; when more is used, nothing is passed on."""
+    weight_of_one: float = 1_200.0
+    """That one address may have passed on in a minute, and at once: what Binance itself allowed an IP until 2023, and
+    less than half of the share. 0 is no limit."""
     kept_answers: int = 200
     kept_bytes: int = 48 * 1024 * 1024
     """Of answers that are given again: the whole exchangeInfo has some 15 MB, all tickers 2."""
@@ -79,6 +85,8 @@ class Passing:
         self._settings = settings or PassingSettings()
         self._places = trio.CapacityLimiter(self._settings.at_once)
         self._on_their_way = Sharing[_Question, PassedOn]()
+        each = self._settings.weight_of_one
+        self._allowances = Allowances(each / MINUTE, max(1.0, each))
         self._kept: OrderedDict[_Question, _Kept] = OrderedDict()
         self._bytes = 0
 
@@ -94,16 +102,26 @@ class Passing:
     async def ask(self, path: PublicPath, values: Values, *, in_microseconds: bool = False) -> PassedOn:
         """Binance's answer, or one of the last seconds where the path says that it is as good.
 
-        Raises `UpstreamUnavailable`, with `RateLimited` when the weight is needed for live series.
+        Raises `UpstreamUnavailable`; `RateLimited` when the weight is needed for live series, or for other clients.
         """
         question = _Question(path.path, tuple(sorted(values.items())), in_microseconds)
         kept = self._kept.get(question)
         if kept is not None and trio.current_time() < kept.until:
             await trio.lowlevel.checkpoint()
             return kept.answer
+        if path.fresh is None or not self._on_their_way.is_under_way(question):
+            self._charge(path.weigh(values))
         ask = partial(self._ask, path, question)
         # What may not be shared, the time, is asked in the client's own task.
         return await (ask() if path.fresh is None else self._on_their_way.get(question, ask))
+
+    def _charge(self, weight: int) -> None:
+        """Count a question to whoever asks it."""
+        key = asked_by.get()
+        wait = self._allowances.take(key, trio.current_time(), weight) if key else 0.0
+        if wait:
+            most = f"{self._settings.weight_of_one:g} request weight a minute"
+            raise RateLimited(f"this address may have {most} passed on", retry_after=wait)
 
     async def _ask(self, path: PublicPath, question: _Question) -> PassedOn:
         settings = self._settings

@@ -10,6 +10,7 @@ from candlesync.binance.public import PUBLIC_PATHS, TIME, PublicPath
 from candlesync.binance.rest import PassedOn
 from candlesync.doors.binance.passing import Passing, PassingSettings
 from candlesync.errors import RateLimited, UpstreamUnavailable
+from candlesync.supervisor import asked_by
 from tests.doors.binance.upstream import Upstream
 
 PATHS = {path.path.removeprefix("/api/v3/"): path for path in PUBLIC_PATHS}
@@ -88,6 +89,32 @@ async def test_half_of_the_weight_is_left_to_live_series(nursery: trio.Nursery, 
     assert upstream.asked == []
     await trio.sleep(61)
     await passing.ask(PRICE, {})
+
+
+async def test_no_client_takes_all_that_the_others_could_have(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    passing, upstream = await opened(nursery)
+    one = asked_by.set("192.0.2.1")
+    for number in range(15):
+        await passing.ask(DAY, {"type": f"T{number}"})
+    with pytest.raises(RateLimited, match="1200 request weight a minute") as refused:
+        await passing.ask(DAY, {"type": "T15"})
+    assert refused.value.retry_after == pytest.approx(4, abs=0.1)
+    assert (await passing.ask(DAY, {"type": "T14"})).status == 200, "what is kept costs nobody anything"
+    for other in ("192.0.2.2", ""):
+        asked_by.set(other)
+        await passing.ask(DAY, {"type": f"other{other}"})
+    asked_by.reset(one)
+    upstream.delay = 1.0
+
+    async def share(address: str) -> None:
+        asked_by.set(address)
+        await passing.ask(PRICE, {"symbol": "BTCUSDT"})
+
+    async with trio.open_nursery() as asking:
+        asking.start_soon(share, "192.0.2.3")
+        await wait_all_tasks_blocked()
+        asking.start_soon(share, "192.0.2.1")
+    assert len(upstream.asked) == 18
 
 
 async def test_few_are_on_their_way_and_none_for_ever(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
