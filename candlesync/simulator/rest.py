@@ -1,6 +1,6 @@
 """The REST API of ``/api/v3`` (rest-api.md): ``klines``, ``exchangeInfo``, ``time``, ``ping``, `tickers`; and faults.
 
-Not simulated: the parameter ``timeZone`` of klines with any other value than UTC, and times in microseconds.
+Not simulated: times in microseconds.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from candlesync.simulator.parameters import BadRequest, Parameters, malformed
 from candlesync.simulator.symbols import description
 from candlesync.simulator.tickers import Tickers, Values, weight_of_day, weight_of_depth, weight_of_price
 from candlesync.simulator.weight import RequestWeight
+from candlesync.simulator.zones import offset_of, zoned_page
 
 Query = Sequence[tuple[str, str]]
 
 _BODY_SHAPES: tuple[BodyShape, ...] = get_args(BodyShape)
-_UTC = {"0", "00:00", "+00:00", "0:00"}
 
 
 class Answer(NamedTuple):
@@ -172,18 +172,19 @@ class Rest:
             interval = Interval(parameters.text("interval") or "")
         except ValueError:
             raise BadRequest(-1120, "Invalid interval.") from None
-        if parameters.text("timeZone") not in (None, *_UTC):
-            raise BadRequest(-1130, "Data sent for parameter 'timeZone' is not valid.")
+        offset = offset_of(parameters.text("timeZone"))
         now = self._clock.now() - sum(fault.by_ms for fault in self._faults.active(RestBehind, symbol))
+        limit = min(500 if limit is None else limit, 1000)
+        if offset:
+            page = zoned_page(self._market, symbol, interval, offset, start=start, end=end, limit=limit, now=now)
+            return msgspec.json.encode([kline.row for kline in page])
         missing = {
             time
             for fault in self._faults.active(Missing, symbol)
             if fault.interval in (None, interval)
             for time in fault.open_times
         }
-        page = self._market.series(symbol, interval).page(
-            start, end, min(500 if limit is None else limit, 1000), now=now, without=missing
-        )
+        page = self._market.series(symbol, interval).page(start, end, limit, now=now, without=missing)
         return msgspec.json.encode([kline.row for kline in page])
 
     def _exchange_info(self, query: Query) -> bytes:
