@@ -8,7 +8,7 @@ import structlog
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from prometheus_client import CollectorRegistry
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioWebsocket
 from werkzeug.exceptions import HTTPException
@@ -105,7 +105,8 @@ def create_app(
             case _:
                 refusal = Refusal("bad_request", error.description or "the request cannot be read")
         response = refuse(refusal)
-        response.set_data(access.body_of(refusal, request.path))
+        asked = request if has_request_context() else websocket
+        response.set_data(access.body_of(refusal, asked.path))
         response.status_code = status
         for name, value in error.get_headers():
             if name.lower() == "allow":
