@@ -136,7 +136,10 @@ async def _response(status: int, body: bytes, compressed: bytes | None = None) -
         headers["Content-Encoding"] = "gzip"
         body = compressed or await _gzip(body)
     headers["Content-Length"] = str(len(body))
-    return Response(_pieces(body) if len(body) > _PIECE else body, status, headers)
+    response = Response(_pieces(body) if len(body) > _PIECE else body, status, headers)
+    # Quart's minute is too short for 15 MB. Who takes too little for too long is cut off by the server.
+    response.timeout = None
+    return response
 
 
 async def _gzip(body: bytes) -> bytes:

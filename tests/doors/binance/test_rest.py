@@ -6,7 +6,7 @@ import gzip
 import json
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -299,6 +299,36 @@ async def test_a_store_that_is_cut_off_says_so(autojump_clock: MockClock) -> Non
         await trio.sleep(5)
         response = await door.get(f"/api/v3/klines?{GOOD}")
         assert (response.status_code, response.headers["Candlesync-State"]) == (200, "stale")
+
+
+async def test_a_long_answer_is_handed_out_in_pieces_and_may_take_its_time(autojump_clock: MockClock) -> None:
+    async with open_door() as door:
+        await door.rows(GOOD)
+        sent: list[dict[str, Any]] = []
+
+        async def take(message: dict[str, Any]) -> None:
+            await trio.sleep(40)
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": "/binance/api/v3/klines",
+            "raw_path": b"/binance/api/v3/klines",
+            "query_string": f"{GOOD}&limit=1000".encode(),
+            "root_path": "",
+            "headers": [],
+            "client": ("192.0.2.1", 1),
+            "server": ("127.0.0.1", 2),
+        }
+        await cast("Any", door.world.service.app)(scope, trio.sleep_forever, take)
+        pieces = [message["body"] for message in sent[1:]]
+        assert len(json.loads(b"".join(pieces))) == 1000
+        assert max(map(len, pieces)) <= 64 * 1024
+        assert (b"content-length", str(sum(map(len, pieces))).encode()) in sent[0]["headers"]
 
 
 # --- what Binance answers
