@@ -39,23 +39,30 @@ class Klines:
         Raises `BinanceRefusal` and what `Supervisor.ensure`, `Archive` and `Passing` raise.
         """
         question = read_kline_question(dict(values))
-        if not question.symbol.isascii():
-            # Not one that can be followed: what is between us and Binance's streams is ASCII.
-            return await self._passing.ask(path, values, in_microseconds=in_microseconds), None
-        await self._symbols.require(question.symbol)
-        if question.interval is None:
-            raise bad_request(-1120, "Invalid interval.")
-        topic = await self._topic(Series(question.symbol, question.interval)) if question.is_utc else None
-        if topic is None:
+        interval = question.interval
+        topic = await self._topic(question)
+        if topic is None or interval is None:
             return await self._passing.ask(path, values, in_microseconds=in_microseconds), None
         state = topic.state
         entries = await rows_of(topic, question, self._archive)
         if question.start is None and question.end is None and not in_microseconds:
             return PassedOn(200, self._newest.body(topic.series, entries)), state
-        return PassedOn(200, rows_body(entries, question.interval, in_microseconds=in_microseconds)), state
+        return PassedOn(200, rows_body(entries, interval, in_microseconds=in_microseconds)), state
 
-    async def _topic(self, series: Series) -> Topic | None:
-        """The series, followed; `None` if there are too many already, so that Binance has to answer by itself."""
+    async def _topic(self, question: KlineQuestion) -> Topic | None:
+        """The series, followed from now on; `None` for what Binance has to answer by itself."""
+        if not question.symbol.isascii():
+            return None  # what is between us and Binance's streams is ASCII
+        series = None if question.interval is None else Series(question.symbol, question.interval)
+        # What is followed is served whether a list of symbols can be had or not.
+        topic = self._supervisor.at_once(series) if series is not None and question.is_utc else None
+        if topic is not None:
+            return topic
+        await self._symbols.require(question.symbol)
+        if series is None:
+            raise bad_request(-1120, "Invalid interval.")
+        if not question.is_utc:
+            return None
         try:
             return await self._supervisor.ensure(series)
         except TooMany:
