@@ -301,8 +301,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         multiple=True,
         callback=_tokens,
         metavar="TOKEN",
-        help="Clients have to show it, as Authorization: Bearer TOKEN or ?token=TOKEN; give it again for more. "
-        "Others on this machine see a command line: better use the variable.",
+        help="Clients have to show it, as Authorization: Bearer TOKEN, X-MBX-APIKEY: TOKEN or ?token=TOKEN; give it "
+        "again for more. Others on this machine see a command line: better use the variable.",
     ),
     _option(
         "--trusted-proxy",

@@ -16,7 +16,7 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("core", "websocket"),
+    ("core", "sharing", "websocket"),
     ("hub", "store", "binance", "client"),
     ("announcements", "archive", "follower", "ownership", "synchronizer"),
     ("leases",),
@@ -137,8 +137,13 @@ def texts_of(path: Path) -> Iterator[str]:
             yield node.value
 
 
-OTHER_SOURCES = [path for path in SOURCES if part_of(path) in RANKS.keys() - {"binance", "options"}]
-"""All of the server but Binance's own side, and the help text that says what stands behind ``--rest-url``."""
+OTHER_SOURCES = [
+    path
+    for path in SOURCES
+    if part_of(path) in RANKS.keys() - {"binance", "options"} and ROOT / "doors/binance" not in path.parents
+]
+"""All of the server but Binance's own side, the help text that says what stands behind ``--rest-url``, and the door
+that speaks Binance's language to clients."""
 
 
 @pytest.mark.parametrize("path", OTHER_SOURCES, ids=name_of)

@@ -1,4 +1,4 @@
-"""Binance's REST API, as much of it as candles need: klines and exchangeInfo.
+"""Binance's REST API: klines and exchangeInfo, which candles need, and what is passed on for clients (`Rest.pass_on`).
 
 Every question goes the same way: its weight is got from the budget, it waits for one of a few places, is sent, and its
 answer's header is reported, whatever the status. What Binance may answer, and what is done about it:
@@ -13,6 +13,8 @@ broken connection
 451                   asked again at once of the venue's next host, if there is one; else `LocationRefused`
 403                   `UpstreamUnavailable`: Binance's firewall
 400 with -1121        `UnknownSymbol`
+another 4xx           what is passed on: the answer, if it is in Binance's own form, or says that there is no such
+                      path (404)
 anything else         `UpstreamUnavailable` with what Binance says
 ====================  ==================================================================================
 
@@ -25,10 +27,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import httpx
+import msgspec
 import structlog
 import trio
 
@@ -125,6 +128,9 @@ class _Question(Generic[T]):
     """Bytes of a good answer at most."""
     read: Callable[[bytes], T]
     """Raises `UnreadableAnswer`."""
+    refused: Callable[[int, bytes], T] | None = None
+    """What a refusal in Binance's own form is the answer to; `None`: it is an error."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,13 @@ class _Answer:
     """Of the host that gave it."""
     status: int
     retry_after: float | None
+    body: bytes
+
+
+class PassedOn(msgspec.Struct, frozen=True):
+    """What Binance answered to a question that was passed on."""
+
+    status: int
     body: bytes
 
 
@@ -265,6 +278,30 @@ class Rest:
             _log.warning("symbols left out that are not as documented", symbols=info.unreadable)
         return info
 
+    async def pass_on(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        weight: int,
+        longest: int,
+        headers: Mapping[str, str] | None = None,
+        patience: float = 30.0,
+    ) -> PassedOn:
+        """Ask what a client asks (see ``binance.public``, where ``path`` and ``weight`` come from), for its answer as
+        it is: JSON of at most ``longest`` bytes, or a refusal, which is no error here.
+        """
+
+        def read(body: bytes) -> PassedOn:
+            try:
+                msgspec.json.decode(body, type=msgspec.Raw)
+            except msgspec.DecodeError as error:
+                raise UnreadableAnswer(f"answer of {path}: no JSON ({error})") from error
+            return PassedOn(200, body)
+
+        question = _Question(path, dict(params), weight, longest, read, PassedOn, headers or {})
+        return await self._ask(question, patience)
+
     async def _ask(self, question: _Question[T], patience: float) -> T:
         deadline = trio.current_time() + patience
         failed: list[Exception] = []
@@ -323,7 +360,9 @@ class Rest:
         try:
             with trio.fail_after(self._settings.answer_timeout):
                 spend.sent()
-                async with self._client.stream("GET", target, params=question.params) as response:
+                async with self._client.stream(
+                    "GET", target, params=question.params, headers=question.headers
+                ) as response:
                     spend.report(_number(response.headers.get(_USED_WEIGHT)))
                     body = await self._body(response, question)
         except (trio.TooSlowError, httpx.TimeoutException) as error:
@@ -370,6 +409,9 @@ class Rest:
             raise _Fault(f"Binance answered {said}")
         if answer.status == 451:
             raise self._location_refused()
+        is_its_own = answer.status == 404 or (refusal is not None and 400 <= answer.status < 500)
+        if question.refused is not None and is_its_own and answer.status != 403:
+            return question.refused(answer.status, answer.body)
         self._failures["refused"] += 1
         if answer.status == 400 and refusal is not None and refusal.code == _INVALID_SYMBOL:
             raise UnknownSymbol(f"Binance does not list {question.params.get('symbol')}")

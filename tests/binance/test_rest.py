@@ -16,7 +16,7 @@ import trio
 from trio.testing import MockClock
 
 import candlesync
-from candlesync.binance.rest import Rest, RestSettings, open_client
+from candlesync.binance.rest import PassedOn, Rest, RestSettings, open_client
 from candlesync.binance.venue import SPOT, SPOT_US, USDM, Venue
 from candlesync.binance.weight import WeightBudget, WeightSettings
 from candlesync.core.candle import Candle, Series
@@ -712,3 +712,63 @@ async def test_nobody_listens() -> None:
     async with open_client(settings) as client:
         with pytest.raises(UpstreamUnavailable, match="connection failed"):
             await Rest(client, None, settings).klines(SERIES)
+
+
+# -- what is passed on -------------------------------------------------------------------------------------------------
+
+
+async def pass_on(rest: Rest, longest: int = 1000, patience: float = 30.0) -> PassedOn:
+    return await rest.pass_on(
+        "/api/v3/ticker/price",
+        {"symbol": "BTCUSDT"},
+        weight=4,
+        longest=longest,
+        headers={"X-MBX-TIME-UNIT": "MICROSECOND"},
+        patience=patience,
+    )
+
+
+async def test_an_answer_is_passed_on_as_it_is() -> None:
+    body = b'{ "price" : "1.10" }'
+    binance = Binance(httpx.Response(200, content=body))
+    rest = rest_of(binance)
+    assert await pass_on(rest) == PassedOn(200, body)
+    (_, request) = binance.asked[0]
+    assert request.method == "GET"
+    assert str(request.url) == "http://binance/api/v3/ticker/price?symbol=BTCUSDT"
+    assert request.headers["X-MBX-TIME-UNIT"] == "MICROSECOND"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b'{"code":-1121,"msg":"Invalid symbol."}'),
+        (404, b"<html>404 Not found</html>"),
+        (406, b'{"code":0,"msg":""}'),
+    ],
+)
+async def test_a_refusal_of_what_is_passed_on_is_an_answer(status: int, body: bytes) -> None:
+    assert await pass_on(rest_of(Binance(httpx.Response(status, content=body)))) == PassedOn(status, body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(403, json=INVALID_SYMBOL), UpstreamUnavailable),
+        (httpx.Response(451, json=INVALID_SYMBOL), LocationRefused),
+        (httpx.Response(400, content=b"<html>"), UpstreamUnavailable),
+        (httpx.Response(418, headers={"Retry-After": "120"}, json=INVALID_SYMBOL), RateLimited),
+    ],
+)
+async def test_what_is_no_answer_of_binances_is_not_passed_on(
+    answer: httpx.Response, error: type[Exception], autojump_clock: MockClock
+) -> None:
+    with pytest.raises(error):
+        await pass_on(rest_of(Binance(answer), RestSettings(base_url="http://binance")))
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"a":', b"", b"[" + b"1," * 600 + b"1]"])
+async def test_an_answer_that_is_no_json_or_too_long_is_asked_again(body: bytes, autojump_clock: MockClock) -> None:
+    rest = rest_of(Binance(httpx.Response(200, content=body), httpx.Response(200, content=b"[]")))
+    assert await pass_on(rest) == PassedOn(200, b"[]")
+    assert rest.statistics().unreadable == 1

@@ -18,7 +18,7 @@ from candlesync.core.replica import Commit
 from candlesync.core.sync import State
 from candlesync.errors import FeedError
 from tests.builders import BTC, minute, minutes
-from tests.test_archive import Exchange
+from tests.history import Exchange
 from tests.web.builders import Socket, Web, commit
 
 
