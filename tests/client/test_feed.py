@@ -26,7 +26,7 @@ from tests.web.builders import Web
 async def collect(feed: Feed, into: list[int], since: int | None = None) -> None:
     async for one in feed.closed(since):
         assert one.closed
-        into.append(one.time)  # noqa: PERF401 - they are looked at meanwhile
+        into.append(one.time)
 
 
 async def until_live(feed: Feed) -> None:
