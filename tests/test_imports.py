@@ -24,6 +24,7 @@ LAYERS = (
     ("symbol",),
     ("supervisor",),
     ("web",),
+    ("doors",),
     ("config",),
     ("options", "service"),
     ("owners", "server"),
@@ -53,6 +54,7 @@ PURE = {
 PURE_SOURCES = [path for path in SOURCES if path.parent == ROOT / "core"] + [
     ROOT / "errors.py",
     ROOT / "binance/parse.py",
+    *(ROOT / "doors/binance" / name for name in ("departures.py", "events.py", "requests.py")),
 ]
 
 
@@ -134,8 +136,13 @@ def texts_of(path: Path) -> Iterator[str]:
             yield node.value
 
 
-OTHER_SOURCES = [path for path in SOURCES if part_of(path) in RANKS.keys() - {"binance", "options"}]
-"""All of the server but Binance's own side, and the help text that says what stands behind ``--rest-url``."""
+OTHER_SOURCES = [
+    path
+    for path in SOURCES
+    if part_of(path) in RANKS.keys() - {"binance", "options"} and ROOT / "doors/binance" not in path.parents
+]
+"""All of the server but Binance's own side, the door at which its language is spoken to clients, and the help text that
+says what stands behind ``--rest-url``."""
 
 
 @pytest.mark.parametrize("path", OTHER_SOURCES, ids=name_of)
