@@ -40,6 +40,11 @@ class Line(Protocol):
         """Send what is left over and then these frames; whether nothing had to be waited for."""
         ...
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client is gone: what it was sent last may not have reached it, and nothing will."""
+        ...
+
 
 class Outbox:
     """Which of one socket's subscribers have something to be sent.

@@ -28,6 +28,7 @@ from candlesync.binance.symbols import Symbols
 from candlesync.binance.weight import WeightBudget
 from candlesync.config import Settings
 from candlesync.core.interval import Interval
+from candlesync.doors.binance.streams import stream_routes
 from candlesync.hub import Hub
 from candlesync.leases import SharedOwnership
 from candlesync.ownership import Ownership, SoleOwnership
@@ -127,6 +128,7 @@ class Service:
             archive=self._archive,
             access=access,
             nodes=self.nodes,
+            doors=(stream_routes(self.supervisor, sockets),),
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

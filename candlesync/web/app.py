@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import structlog
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from prometheus_client import CollectorRegistry
-from quart import Response, request
+from quart import Blueprint, Response, request
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioWebsocket
 from werkzeug.exceptions import HTTPException
@@ -66,8 +68,9 @@ def create_app(
     archive: Archive,
     access: Access,
     nodes: Nodes | None = None,
+    doors: Iterable[Blueprint] = (),
 ) -> QuartTrio:
-    """The application over the parts that serve it.
+    """The application over the parts that serve it, and the ``doors`` for programs that speak other protocols.
 
     ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any.
     ``access`` stands before all that answers. ``archive`` has what is older than the store.
@@ -82,6 +85,8 @@ def create_app(
     app.register_blueprint(sockets.routes())
     app.register_blueprint(health_routes(supervisor, symbols, registry, stopping, nodes))
     app.register_blueprint(page_routes())
+    for door in doors:
+        app.register_blueprint(door)
 
     _be_lenient(app)
     app.asgi_app = ReadyAnswers(app.asgi_app, supervisor, history, _CROSS_ORIGIN)  # type: ignore[method-assign] # as below
@@ -109,6 +114,12 @@ def create_app(
                 response.headers[name] = value
         return response
 
+    _allow_all_origins(app)
+    app.asgi_app = access.before(app.asgi_app)  # type: ignore[method-assign] # Quart's documented place for middleware
+    return app
+
+
+def _allow_all_origins(app: QuartTrio) -> None:
     @app.after_request
     async def allow_all_origins(response: Response) -> Response:
         response.headers.update(_CROSS_ORIGIN)
@@ -119,9 +130,6 @@ def create_app(
             )
             response.headers["Access-Control-Max-Age"] = "86400"
         return response
-
-    app.asgi_app = access.before(app.asgi_app)  # type: ignore[method-assign] # Quart's documented place for middleware
-    return app
 
 
 def _be_lenient(app: QuartTrio) -> None:

@@ -88,7 +88,7 @@ class Session(ABC):
                     finally:
                         self._nursery = None  # it takes no more tasks once it is left
         finally:
-            self._end()
+            self.end()
         return self._closing or Closing(1000, "")
 
     def close(self, closing: Closing) -> None:
@@ -152,8 +152,8 @@ class Session(ABC):
         """Do and answer what the client's message says, or tell the client that it came too fast."""
 
     @abstractmethod
-    def _end(self) -> None:
-        """Let go of the subscriptions."""
+    def end(self) -> None:
+        """Let go of the subscriptions; nothing is left to do when it is called again."""
 
     async def _read(self, nursery: trio.Nursery) -> None:
         while True:

@@ -93,6 +93,7 @@ class Sockets:
             closing = await session.run()
             await websocket.close(closing.code, closing.reason)
         finally:
+            session.end()  # it may not have come to run
             self.open.discard(session)
             self.messages_sent += session.sent
             self.messages_refused += session.refused

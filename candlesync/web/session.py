@@ -85,7 +85,8 @@ class OneSeries(CandleSession):
             raise Refusal("bad_message", 'only {"op":"ping"} is understood here; /ws/candles takes subscriptions')
         await self.send([_answer("pong", message)])
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """See `Session.end`."""
         self._subscriber.topic.unsubscribe(self._subscriber)
 
 
@@ -200,7 +201,8 @@ class ManySeries(CandleSession):
             subscriber.topic.unsubscribe(subscriber)
         return scope is not None or subscriber is not None
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """See `Session.end`."""
         for series in [*self._subscribers, *self._starting]:
             self._drop(series)
 

@@ -40,6 +40,7 @@ from candlesync.core.candle import Candle, Series
 from candlesync.core.entry import Entry
 from candlesync.core.replica import Commit
 from candlesync.core.sync import State
+from candlesync.doors.binance.streams import stream_routes
 from candlesync.edge.line import SEND_BUFFER
 from candlesync.edge.server import install
 from candlesync.errors import CandlesyncError, UnknownSymbol
@@ -170,7 +171,14 @@ class Web:
         ).registry()
         self.archive = Archive(klines or NothingOlder())
         self.app: QuartTrio = create_app(
-            self.supervisor, symbols, self.sockets, registry, self.stopping, archive=self.archive, access=self.access
+            self.supervisor,
+            symbols,
+            self.sockets,
+            registry,
+            self.stopping,
+            archive=self.archive,
+            access=self.access,
+            doors=(stream_routes(self.supervisor, self.sockets),),
         )
 
     def topic(
