@@ -2,16 +2,16 @@
 
 A client of Binance's streams has no position to give: it connects again and subscribes as if for the first time. So for
 some minutes it is remembered where each departed stream stopped, under all that is known of whose it was: the address
-as the limits count it, the program (``User-Agent``) and the stream. The next subscription under the same key takes it
-over and gets the closed candles from there on first. Each departure is taken over once; who comes when there is none
-begins with what comes.
+as the limits count it, the program with the URL that it asked for, and the stream. The next subscription under the same
+key takes it over, and gets the closed candles from there on first. Each departure is taken over once; who comes when
+there is none begins with what comes.
 
-That is a guess where several clients have one address and one program. What is wrongly matched gets closed candles of
-the true series that are not new to it, or as many less. Two rules make it rare, and let no candle be missing:
+That is a guess where clients with one address, one program and one URL are away at the same time. One that is wrongly
+matched gets closed candles of the true series that are not new to it, or too few. Two rules make that rare:
 
-- The latest departure counts: a client of a program that ended minutes ago is not given to one that has just broken.
-- Clients that left together, as when a network breaks, come back in any order. Each is given the earliest of their
-  places: some may get a closed candle a second time, none goes without one.
+- The latest departure counts: one that has just broken is not given the place of one that ended minutes ago for good.
+- Those that left together, as when a network breaks or this server ends, come back in any order. Each is given the
+  earliest of their places: some may get a closed candle a second time, none goes without one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Key(NamedTuple):
     """Whose stream it was."""
 
     address: str
-    program: str
+    program: bytes
+    """What tells programs and their connections apart, in 16 bytes."""
     stream: str
 
 
@@ -37,14 +38,13 @@ class _Departure(NamedTuple):
 class Departures:
     """The departures of this process. The caller says what time it is, in seconds."""
 
-    def __init__(self, kept: float = 300.0, together: float = 60.0, most: int = 10_000) -> None:
+    def __init__(self, kept: float = 300.0, together: float = 5.0, most: int = 10_000) -> None:
         """
         ``kept``: seconds for which a departure is remembered. Client libraries come back within a minute, and a program
         that is started anew within a few; every history is longer than that (1000 candles of a second). What is older
         is more likely to be somebody's who is gone.
 
-        ``together``: seconds within which one break may end the sockets that it ends. A client from which nothing comes
-        is gone within 50 seconds.
+        ``together``: seconds within which one break ends the sockets that it ends.
 
         ``most``: departures remembered, some 500 bytes each; beyond it the oldest is forgotten.
         """

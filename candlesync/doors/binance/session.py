@@ -62,8 +62,8 @@ class StreamSession(Session):
 
     _enough = TOO_FAST
 
-    def __init__(self, channel: Channel, means: Means, caller: tuple[str, str], *, combined: bool) -> None:
-        """``caller`` is the client's address, as the limits count it, and its program."""
+    def __init__(self, channel: Channel, means: Means, caller: tuple[str, bytes], *, combined: bool) -> None:
+        """``caller`` is the client's address, as the limits count it, and its program; see `Key`."""
         super().__init__(channel)
         self.pace = Pace(RATE, BURST)
         self._means = means

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from hashlib import blake2b
 
 from quart import Blueprint, Response, websocket
 
@@ -21,8 +22,12 @@ from candlesync.supervisor import Supervisor, asked_by
 from candlesync.web.base import Channel, Session
 from candlesync.web.live import Sockets
 
-_PROGRAM = 200
-"""Characters of a ``User-Agent`` by which programs are told apart."""
+_TELLING = (
+    *("User-Agent", "Origin", "Accept-Encoding", "Accept-Language", "Cache-Control", "Pragma"),
+    *("Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"),
+)
+"""Headers in which programs differ, and no two connections of one do; several send no ``User-Agent``. Others are not
+looked at: a proxy may give each request a number."""
 
 
 def stream_routes(supervisor: Supervisor, sockets: Sockets) -> Blueprint:
@@ -33,8 +38,7 @@ def stream_routes(supervisor: Supervisor, sockets: Sockets) -> Blueprint:
     async def serve(names: Iterable[str], *, combined: bool) -> Response | None:
         async def open_session(channel: Channel) -> Session:
             _check_time_unit(websocket.args.getlist("timeUnit"))
-            caller = (asked_by.get(), websocket.headers.get("User-Agent", "")[:_PROGRAM])
-            session = StreamSession(channel, means, caller, combined=combined)
+            session = StreamSession(channel, means, (asked_by.get(), _program()), combined=combined)
             await session.begin(read_target(names))
             return session
 
@@ -52,6 +56,12 @@ def stream_routes(supervisor: Supervisor, sockets: Sockets) -> Blueprint:
         return await serve("/".join(asked).split("/"), combined=True)
 
     return routes
+
+
+def _program() -> bytes:
+    """What tells the program of this request, and its connection, from others."""
+    told = (f"{name}:{websocket.headers.get(name)}" for name in _TELLING)
+    return blake2b("\n".join((websocket.full_path, *told)).encode(), digest_size=16).digest()
 
 
 def _check_time_unit(units: list[str]) -> None:

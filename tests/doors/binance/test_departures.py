@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from candlesync.doors.binance.departures import Departures, Key
 
-KEY = Key("192.0.2.1", "ccxt", "btcusdt@kline_1m")
+KEY = Key("192.0.2.1", b"ccxt", "btcusdt@kline_1m")
 
 
 def test_who_comes_back_goes_on_from_its_place_and_only_once() -> None:
@@ -22,8 +22,8 @@ def test_who_comes_back_goes_on_from_its_place_and_only_once() -> None:
 def test_another_address_program_or_stream_is_another_client() -> None:
     departures = Departures()
     departures.remember(KEY, 100, 0)
-    for field in Key._fields:
-        assert departures.take(KEY._replace(**{field: "other"}), 1) is None
+    for other in ({"address": "other"}, {"program": b"other"}, {"stream": "other"}):
+        assert departures.take(KEY._replace(**other), 1) is None
     assert departures.take(KEY, 1) == 100
 
 

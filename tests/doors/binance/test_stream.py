@@ -21,7 +21,7 @@ from candlesync.hub import Outbox, Topic
 from tests.builders import candle, flat, forming, minute, unheard
 from tests.web.builders import Web, commit
 
-KEY = Key("", "", "btcusdt@kline_1m")
+KEY = Key("", b"", "btcusdt@kline_1m")
 CLOCK = 1_700_000_100_000
 
 

@@ -370,25 +370,26 @@ async def test_a_client_slower_than_the_history_is_closed_rather_than_served_in_
 # --- clients that come back
 
 
-async def test_a_client_that_comes_back_goes_on_where_it_stopped(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("path", [URL, "/binance/ws/0", "/binance/ws"])
+async def test_a_client_that_comes_back_goes_on_where_it_stopped(path: str, autojump_clock: MockClock) -> None:
     web = Web()
     topic = web.topic()
-    async with connection(web, URL, BOT) as socket:
-        await socket.rest()
+    async with connection(web, path, BOT, ("X-Request-Id", "1")) as socket:
+        await asked(socket, "SUBSCRIBE", STREAM)
         commit(topic, candle(minute(10)))
         assert told(await socket.rest()) == closed(10, 10)
     for number in (11, 12):
         commit(topic, candle(minute(number)))
     await trio.sleep(299)
-    # However it asks for it this time.
-    async with connection(web, "/binance/ws/0", BOT) as socket:
-        assert await asked(socket, "SUBSCRIBE", STREAM) == {"result": None, "id": 1}
-        assert told(await socket.rest()) == closed(11, 12)
+    async with connection(web, path, BOT, ("X-Request-Id", "2")) as socket:
+        await socket.send({"method": "SUBSCRIBE", "params": [STREAM], "id": 1})
+        events = [message for message in await socket.rest() if "result" not in message]
+        assert told(events) == closed(11, 12)
         commit(topic, candle(minute(13)))
         assert told(await socket.rest()) == closed(13, 13)
 
 
-@pytest.mark.parametrize("other", ["program", "address", "stream", "late", "taken", "unsubscribed"])
+@pytest.mark.parametrize("other", ["program", "address", "url", "stream", "late", "taken", "unsubscribed"])
 async def test_nobody_else_gets_old_closes(other: str, autojump_clock: MockClock) -> None:
     web = Web(access=AccessSettings(unlimited=()))
     topic = web.topic()
@@ -407,7 +408,7 @@ async def test_nobody_else_gets_old_closes(other: str, autojump_clock: MockClock
             async with connection(web, URL, BOT) as socket:
                 assert await socket.rest() == []
         return
-    path = "/binance/ws/btcusdt@kline_5m" if other == "stream" else URL
+    path = {"stream": "/binance/ws/btcusdt@kline_5m", "url": f"/binance/ws/0/{STREAM}"}.get(other, URL)
     agent = ("User-Agent", "another") if other == "program" else BOT
     client = "192.0.2.7" if other == "address" else "127.0.0.1"
     async with connection(web, path, agent, client=client) as socket:
@@ -454,7 +455,7 @@ class Bot:
         self.pipe = Pipe()
         self.to_session, receive = trio.open_memory_channel[str](10)
         self.session = StreamSession(
-            Channel(receive.receive, _no_send, self.pipe), self.means, ("", ""), combined=False
+            Channel(receive.receive, _no_send, self.pipe), self.means, ("", b""), combined=False
         )
         self.closing: Closing | None = None
 
