@@ -48,6 +48,11 @@ _WAITING = 128 * 1024
 names of 1024 streams are some 25 KiB."""
 
 
+_READS_WITHIN = 0.25
+"""Seconds in which a client reads what it is sent first, after its handshake or its subscription. On a busy machine it
+may take longer; but nobody is to get a second time what was read in the first second."""
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What all sessions work with."""
@@ -71,6 +76,8 @@ class StreamSession(Session):
         self._combined = combined
         self._streams: dict[Series, Stream] = {}
         self._by_subscriber: dict[Subscriber, Stream] = {}
+        self._joined: dict[Stream, tuple[float, int]] = {}
+        """When each stream began (trio time), and at which place."""
         self._asked: deque[str] = deque()
         """Messages that are not done yet, in the order in which they came."""
         self._is_answering = False
@@ -177,23 +184,28 @@ class StreamSession(Session):
             place = self._means.departures.take(self._key(stream), trio.current_time())
             if place is not None:
                 stream.place = place
+            self._joined[stream] = (trio.current_time(), stream.place)
             self._streams[stream.series] = self._by_subscriber[stream.subscriber] = stream
             self.outbox.offer(stream.subscriber)
 
-    def _drop(self, series: Series) -> Stream | None:
-        """End a stream, which is gone for good: nobody goes on with it."""
+    def _drop(self, series: Series) -> None:
+        """End a stream, if there is one."""
         stream = self._streams.pop(series, None)
         if stream is not None:
             del self._by_subscriber[stream.subscriber]
+            del self._joined[stream]
             stream.end()
-        return stream
 
     def end(self) -> None:
         """Let go of the streams, and remember where they stopped."""
-        for series in list(self._streams):
-            stream = self._drop(series)
-            if stream is not None:
-                self._means.departures.remember(self._key(stream), stream.place, trio.current_time())
+        now = trio.current_time()
+        for series, stream in list(self._streams.items()):
+            joined_at, place = self._joined[stream]
+            # What has hardly begun may have been sent a whole catch-up of which its client read nothing.
+            self._means.departures.remember(
+                self._key(stream), place if now < joined_at + _READS_WITHIN else stream.place, now
+            )
+            self._drop(series)
 
     def _key(self, stream: Stream) -> Key:
         return Key(*self._caller, stream_of(stream.series))
@@ -230,7 +242,7 @@ class StreamSession(Session):
                         break  # dropped since, and that was answered
                     yield stream, place, event
             except Missed:
-                self._drop(stream.series)  # so that who comes back for it begins anew, and is not told the same again
+                self._drop(stream.series)  # nobody goes on with it: who comes back begins anew, and is not told again
                 raise
 
 

@@ -378,6 +378,7 @@ async def test_a_client_that_comes_back_goes_on_where_it_stopped(path: str, auto
         await asked(socket, "SUBSCRIBE", STREAM)
         commit(topic, candle(minute(10)))
         assert told(await socket.rest()) == closed(10, 10)
+        await trio.sleep(1)
     for number in (11, 12):
         commit(topic, candle(minute(number)))
     await trio.sleep(299)
@@ -421,10 +422,23 @@ async def test_a_client_cut_off_in_the_middle_of_a_catch_up_gets_the_rest_of_it(
     async with connection(web, URL, BOT, capacity=0) as socket:
         await wait_all_tasks_blocked()
         commit(topic, *(candle(minute(number)) for number in range(10, 20)))
+        await trio.sleep(2)
         seen = told([await socket.receive() for _ in range(4)])
     async with connection(web, URL, BOT) as socket:
         seen += told(await socket.rest())
     assert seen == closed(10, 19)
+
+
+async def test_a_connection_that_has_hardly_begun_counts_as_none(autojump_clock: MockClock) -> None:
+    web = Web()
+    topic = web.topic()
+    async with connection(web, URL, BOT) as socket:
+        await socket.rest()
+    commit(topic, candle(minute(10)))
+    for seconds, expected in ((0.2, closed(10, 10)), (0.3, closed(10, 10)), (0.3, [])):
+        async with connection(web, URL, BOT) as socket:
+            assert told(await socket.rest()) == expected
+            await trio.sleep(seconds)
 
 
 async def test_a_server_that_goes_down_says_so_and_takes_nobody_new() -> None:
