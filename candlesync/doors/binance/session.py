@@ -30,7 +30,7 @@ from candlesync.doors.binance.requests import (
 )
 from candlesync.doors.binance.stream import Missed, Stream, Texts
 from candlesync.errors import CandlesyncError, TooMany, UnknownSymbol
-from candlesync.hub import Subscriber
+from candlesync.hub import Line, Subscriber
 from candlesync.supervisor import Supervisor
 from candlesync.web.base import Channel, Closing, Session
 from candlesync.web.refusal import refusal_of as web_refusal_of
@@ -229,6 +229,13 @@ class StreamSession(Session):
             for stream, place in batch.places:
                 stream.place = place
             is_done = batch.is_last
+        if self._line is not None:
+            for stream in filter(None, map(self._by_subscriber.get, subscribers)):
+                stream.subscriber.topic.park(stream.subscriber, _Parked(self, stream, self._line))
+
+    def offer(self, stream: Stream, line: Line) -> tuple[int, int]:
+        """See `Stream.offer`."""
+        return stream.offer(line, combined=self._combined)
 
     def _due(self, subscribers: Iterable[Subscriber]) -> Iterator[tuple[Stream, int, bytes]]:
         """What the streams are to be sent, read as it is sent: nothing but places is kept for a client."""
@@ -244,6 +251,25 @@ class StreamSession(Session):
             except Missed:
                 self._drop(stream.series)  # nobody goes on with it: who comes back begins anew, and is not told again
                 raise
+
+
+class _Parked:
+    """The line of a stream whose client has everything, as the hub knows it. What the hub offers is the same commit in
+    the words of the client contract: here Binance's are written in their place."""
+
+    __slots__ = ("_line", "_session", "_stream")
+
+    def __init__(self, session: StreamSession, stream: Stream, line: Line) -> None:
+        self._session = session
+        self._stream = stream
+        self._line = line
+
+    def offer(self, frames: bytes) -> int:
+        """See `Outlet.offer`."""
+        taken, size = self._session.offer(self._stream, self._line)
+        if taken == size:
+            return len(frames)
+        return 1 if taken else 0
 
 
 class _Batch:

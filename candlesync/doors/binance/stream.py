@@ -23,9 +23,10 @@ from candlesync.core.candle import Series
 from candlesync.core.entry import Entry
 from candlesync.core.position import Position
 from candlesync.core.sync import State
+from candlesync.core.wire import frame
 from candlesync.doors.binance.events import encode, event_time, wrap
 from candlesync.errors import CandlesyncError
-from candlesync.hub import Outbox, Topic
+from candlesync.hub import Line, Outbox, Topic
 
 
 class Missed(CandlesyncError):
@@ -95,7 +96,9 @@ class Stream:
         Nothing is to be sent where the bytes are empty. The replica is read when the first is asked for. Raises
         `Missed`.
         """
-        topic = self.subscriber.topic
+        topic, subscriber = self.subscriber.topic, self.subscriber
+        # Once all of it is sent, the client has everything until now, and the subscriber can be parked.
+        subscriber.life, subscriber.revision = topic.replica.life, topic.replica.revision
         entries = topic.replica.since(self.place + 1)
         if entries is None:
             if len(topic.replica):
@@ -116,6 +119,22 @@ class Stream:
                 self._shown = entry
             event = self._texts.event(topic, entry)
             yield place, wrap(topic.series, event) if combined else event
+
+    def offer(self, line: Line, *, combined: bool) -> tuple[int, int]:
+        """Write what is due to a line at once: how many bytes were taken, and of how many. Never waits."""
+        shown = self._shown
+        try:
+            due = list(self.due(combined=combined))
+        except Missed:
+            return 0, 1  # for who pulls to deal with
+        frames = b"".join(frame(event) for _, event in due if event)
+        taken = line.offer(frames) if frames else 0
+        if taken or not frames:
+            # What was begun goes out whole.
+            self.place = due[-1][0] if due else self.place
+        else:
+            self._shown = shown
+        return taken, len(frames)
 
     def end(self) -> None:
         """Let go of the series."""

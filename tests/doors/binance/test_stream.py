@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlesync.core.candle import Candle
@@ -203,6 +203,7 @@ STEPS = st.lists(
 )
 
 
+@settings(max_examples=80, deadline=None)
 @given(steps=STEPS)
 def test_each_client_gets_every_close_once_and_in_order(steps: list[tuple[str, int]]) -> None:
     """Clients read when they like, or break in the middle of what they are sent and come back later."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from typing import Any
 
+import msgspec
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from candlesync.core.candle import Series
@@ -523,6 +527,100 @@ async def test_a_line_is_given_batches_each_of_many_closes(autojump_clock: MockC
         nursery.cancel_scope.cancel()
 
 
+async def test_a_client_that_has_everything_is_written_to_in_the_commit(autojump_clock: MockClock) -> None:
+    web = Web()
+    topic = web.topic()
+    bot = Bot(web)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bot.run)
+        await wait_all_tasks_blocked()
+        commit(topic, forming(minute(10), trades=1))
+        commit(topic, forming(minute(10), trades=2))
+        commit(topic, candle(minute(10)))
+        assert bot.got == [(10, False), (10, False), (10, True)]  # no task has run
+        commit(topic, flat(minute(11), "37012.31000000"), candle(minute(12)))
+        commit(topic, candle(minute(10), "2.00000000"), candle(minute(13)))  # an older one too: this is pulled
+        await wait_all_tasks_blocked()
+        bot.pipe.room = 100  # a part of one
+        commit(topic, forming(minute(14), trades=1))
+        commit(topic, forming(minute(14), trades=2))
+        commit(topic, candle(minute(14)))
+        bot.pipe.widen(inf)
+        await wait_all_tasks_blocked()
+        bot.pipe.room = 0
+        commit(topic, forming(minute(15), trades=1))
+        bot.pipe.widen(inf)
+        await wait_all_tasks_blocked()
+        assert bot.got[3:] == [(12, True), (13, True), (14, False), (14, True), (15, False)]
+        await bot.to_session.send('{"method":"UNSUBSCRIBE","params":["btcusdt@kline_1m"],"id":1}')
+        await wait_all_tasks_blocked()
+        commit(topic, candle(minute(15)))
+        assert messages_of(bot.pipe.got)[0][-1] == b'{"result":null,"id":1}'
+        nursery.cancel_scope.cancel()
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("form"), st.integers(1, 100)),
+        st.tuples(st.just("close"), st.integers(1, 30)),
+        st.tuples(st.just("correct"), st.integers(1, 5)),
+        st.tuples(st.just("state"), st.sampled_from(State)),
+        st.tuples(st.just("room"), st.sampled_from([0, 1, 100, 400, 1000, inf])),
+        st.tuples(st.just("wait"), st.just(0)),
+        st.tuples(st.just("break"), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(steps=STEPS)
+def test_every_close_comes_once_and_in_order_through_every_break(steps: list[tuple[str, Any]]) -> None:
+    """A connection that takes what it likes and when it likes, ends in the middle of it, and comes back."""
+    trio.run(partial(_go, steps), clock=MockClock(autojump_threshold=0))
+
+
+async def _go(steps: list[tuple[str, Any]]) -> None:
+    web = Web()
+    topic = web.topic()
+    bot = Bot(web)
+    got: list[tuple[int, bool]] = []
+    number = 10
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bot.run)
+        await trio.sleep(1)
+        for kind, value in [*steps, ("room", inf), ("break", 0), ("wait", 0)]:
+            match kind:
+                case "form":
+                    commit(topic, forming(minute(number), trades=value))
+                case "close":
+                    commit(topic, *(candle(minute(number + step)) for step in range(value)))
+                    number += value
+                case "correct":
+                    tail = topic.replica.newest(value)[0].candle
+                    commit(topic, msgspec.structs.replace(tail, close=f"{value}.00000000"))
+                case "state":
+                    topic.set_state(value)
+                case "room":
+                    bot.pipe.widen(value or (-bot.pipe.room if bot.pipe.room < inf else 0))
+                case "wait":
+                    await trio.sleep(1)
+                case "break":
+                    await trio.sleep(1)
+                    bot.session.close(Closing(1000, ""))
+                    bot.pipe.widen(inf)  # what was begun goes out, or there is no telling what of it came
+                    await trio.sleep(1)
+                    assert bot.closing is not None
+                    got += bot.got
+                    bot.connect()
+                    nursery.start_soon(bot.run)
+                    await trio.sleep(1)
+        got += bot.got
+        nursery.cancel_scope.cancel()
+    assert [event for event in got if event[1]] == closed(10, number - 1)
+    assert got == sorted(got)
+
+
 async def test_a_client_that_is_always_behind_is_too_slow_and_goes_on_when_it_is_back(
     autojump_clock: MockClock,
 ) -> None:
@@ -535,7 +633,7 @@ async def test_a_client_that_is_always_behind_is_too_slow_and_goes_on_when_it_is
         nursery.start_soon(bot.run)
         await wait_all_tasks_blocked()
         bot.pipe.room = 0
-        while bot.closing is None:
+        while bot.closing is None and number < 500:
             commit(topic, candle(minute(number)))
             number += 1
             await trio.sleep(1)
