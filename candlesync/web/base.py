@@ -138,8 +138,10 @@ class Session(ABC):
             # What the hub has written in part, or not yet, goes out first.
             if self._line is not None:
                 await self._push(self._line, b"")
+            # No await from here to the end when there is nothing: what is marked meanwhile would start no writer.
             ready = self.outbox.take()
-            await self._serve(ready)
+            if ready:
+                await self._serve(ready)
             is_done = not (ready or self._is_behind)
         self._is_writing = False
 

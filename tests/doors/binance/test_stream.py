@@ -203,7 +203,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(steps=STEPS)
 def test_each_client_gets_every_close_once_and_in_order(steps: list[tuple[str, int]]) -> None:
     """Clients read when they like, or break in the middle of what they are sent and come back later."""

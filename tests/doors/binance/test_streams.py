@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio_websocket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -27,7 +28,7 @@ from candlesync.web.access import AccessSettings
 from candlesync.web.base import GOING_DOWN, Channel, Closing
 from tests.builders import BTC, candle, flat, forming, minute, minutes
 from tests.pipe import Pipe, messages_of
-from tests.web.builders import Socket, Web, commit
+from tests.web.builders import Socket, Web, commit, on_a_port, read_all, upgrade
 
 ETH = Series("ETHUSDT", Interval.M1)
 STREAM = "btcusdt@kline_1m"
@@ -559,6 +560,25 @@ async def test_a_client_that_has_everything_is_written_to_in_the_commit(autojump
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_whenever_a_commit_comes_the_writer_sees_to_it(turns: int) -> None:
+    web = Web()
+    topic = web.topic([*minutes(0, 9), forming(minute(10))])
+    bot = Bot(web)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bot.run)
+        while not topic.subscribers:
+            await trio.lowlevel.checkpoint()
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+        bot.pipe.room = 100 if bot.pipe.got else inf  # what is parked is not taken whole
+        commit(topic, candle(minute(10)))
+        bot.pipe.widen(inf)
+        await wait_all_tasks_blocked()
+        assert bot.got[-1] == (10, True)
+        nursery.cancel_scope.cancel()
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("form"), st.integers(1, 100)),
@@ -573,7 +593,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(steps=STEPS)
 def test_every_close_comes_once_and_in_order_through_every_break(steps: list[tuple[str, Any]]) -> None:
     """A connection that takes what it likes and when it likes, ends in the middle of it, and comes back."""
@@ -648,3 +668,35 @@ async def test_a_client_that_is_always_behind_is_too_slow_and_goes_on_when_it_is
         seen += bot.got
         nursery.cancel_scope.cancel()
     assert seen == closed(10, number - 1)
+
+
+# --- under the real server
+
+
+async def test_a_client_of_the_real_server_from_its_refusal_to_the_server_s_end() -> None:
+    web = Web()
+    topic = web.topic()
+    async with on_a_port(web) as port:
+        refused = await port.connect()
+        await refused.send_all(upgrade("/binance/ws/btcusdt@trade"))
+        answer = await read_all(refused, seconds=10)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b'{"code":2,"msg":"Invalid request: invalid stream btcusdt@trade: ' in answer
+        async with port.websocket("/binance/ws/0") as client:
+            await client.send_message('{"method":"SUBSCRIBE","params":["btcusdt@kline_1m"],"id":1}')
+            assert json.loads(await client.get_message()) == {"result": None, "id": 1}
+            for number in range(10, 200):
+                commit(topic, forming(minute(number)))
+                commit(topic, candle(minute(number)))
+            commit(topic, *(candle(minute(number)) for number in range(200, 400)))
+            got: list[tuple[int, bool]] = []
+            while (399, True) not in got:
+                got += told([json.loads(await client.get_message())])
+            assert [event for event in got if event[1]] == closed(10, 399)
+            port.stop.set()
+            web.stopping.set()
+            with pytest.raises(trio_websocket.ConnectionClosed) as ended:
+                await client.get_message()
+            reason = ended.value.reason
+            assert reason is not None
+            assert (reason.code, reason.reason) == (1012, "going_down")
