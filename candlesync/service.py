@@ -32,6 +32,7 @@ from candlesync.doors.binance.errors import body_of as binance_body_of
 from candlesync.doors.binance.klines import Klines
 from candlesync.doors.binance.passing import Passing
 from candlesync.doors.binance.rest import PREFIX, BinanceRest
+from candlesync.doors.binance.streams import stream_routes
 from candlesync.doors.udf.routes import body_of as udf_body_of
 from candlesync.doors.udf.routes import udf_routes
 from candlesync.hub import Hub
@@ -136,7 +137,11 @@ class Service:
             archive=self._archive,
             access=access,
             nodes=self.nodes,
-            doors=[binance.routes(), udf_routes(self.supervisor, symbols, self._archive, self._rest)],
+            doors=[
+                stream_routes(self.supervisor, sockets),
+                binance.routes(),
+                udf_routes(self.supervisor, symbols, self._archive, self._rest),
+            ],
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
