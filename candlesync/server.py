@@ -14,6 +14,7 @@ from hypercorn.trio import serve as hypercorn_serve
 
 from candlesync.edge.admission import raise_file_limit
 from candlesync.edge.collector import relax
+from candlesync.edge.line import Line
 from candlesync.edge.server import install
 from candlesync.service import Service
 
@@ -56,6 +57,7 @@ def prepare_edge(service: Service, on_termination: Callable[[], None]) -> None:
             max_connections=settings.max_connections,
         )
         service.connections.allow_only(room)
+    service.connections.cut_off = lambda: Line.cut_off
     install(
         send_timeout=settings.send_timeout,
         grace=settings.grace,

@@ -28,6 +28,7 @@ from candlesync.binance.symbols import Symbols
 from candlesync.binance.weight import WeightBudget
 from candlesync.config import Settings
 from candlesync.core.interval import Interval
+from candlesync.core.record import Record
 from candlesync.hub import Hub
 from candlesync.leases import SharedOwnership
 from candlesync.ownership import Ownership, SoleOwnership
@@ -89,6 +90,7 @@ class Service:
         if self._shared is not None:
             announcements = Announcements(self._shared.node, self._shared.lease)
             self.nodes = announcements.ownership = ownership = self._share(self._shared)
+        record = Record(settings.pinned)
         self._means = Means(
             hub=self.hub,
             store=self._store,
@@ -98,6 +100,7 @@ class Service:
             inspection=settings.inspection,
             ownership=ownership,
             announcements=announcements,
+            record=record,
         )
         self._sockets = sockets = Sockets(
             self.supervisor, self.stopping, settings.max_subscriptions, settings.message_rate
@@ -113,6 +116,7 @@ class Service:
             self._rest,
             self._feeds,
             sockets,
+            record=record,
             access=access,
             connections=self.connections,
             nodes=self.nodes,

@@ -199,6 +199,11 @@ class Supervisor:
         return [followed.task for followed in self._followed.values() if followed.task is not None]
 
     @property
+    def pinned(self) -> frozenset[Series]:
+        """The series that are followed from the start, and always."""
+        return self._pinned
+
+    @property
     def symbol_count(self) -> int:
         """How many symbols are followed."""
         return len(self._followed)

@@ -20,6 +20,7 @@ import structlog
 import trio
 import trio_websocket
 
+from candlesync.binance.delay import EventDelay
 from candlesync.binance.pace import Backoff, ConnectionPace, Seldom, SlidingWindow
 from candlesync.binance.parse import Acknowledgement, Kline, ServerShutdown, parse_frame
 from candlesync.binance.stream import (
@@ -97,8 +98,11 @@ class Feed:
         name: str,
         connect: Connect = open_websocket,
         random: Random | None = None,
+        delay: EventDelay | None = None,
     ) -> None:
+        """``delay`` is told of each candle's event time, for people to read."""
         self.name = name
+        self._delay = EventDelay() if delay is None else delay
         self._settings = settings
         self._pace = pace
         self._sink = sink
@@ -255,6 +259,8 @@ class Feed:
             if isinstance(frame, Kline):
                 if frame.series in live:
                     session.candles += 1
+                    if frame.event_time:
+                        self._delay.observe(frame.event_time)
                     self._telling = True
                     self._sink.stream_frame(frame.series, frame.candle)
                     self._telling = False

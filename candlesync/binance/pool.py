@@ -7,6 +7,7 @@ to one symbol then does not touch the others on the same connection.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Never
 
 import trio
 
+from candlesync.binance.delay import EventDelay
 from candlesync.binance.feed import Feed, FeedStatistics, Sink
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.stream import StreamSettings
@@ -50,8 +52,18 @@ class PoolStatistics:
     """A snapshot."""
 
     feeds: tuple[FeedStatistics, ...]
+    """Those that there are."""
+    frames: int
+    """This and the next three: of all feeds that there ever were, those that are gone too; see `FeedStatistics`."""
+    unreadable: int
+    connects: int
+    failures: int
+    delay: EventDelay
     dropped: int
     """Frames dropped because a symbol's task, on a shared feed, did not take them in time; since the pool was made."""
+
+
+_SUMMED = ("frames", "unreadable", "connects", "failures")
 
 
 class FeedPool:
@@ -75,6 +87,9 @@ class FeedPool:
         self._shared_made = 0
         self._symbols: set[str] = set()
         self._mailboxes: dict[str, _Mailbox] = {}
+        self._gone = Counter[str]()
+        """What feeds that are gone have counted."""
+        self._delay = EventDelay()
         self._dropped = 0
         """By mailboxes that are gone."""
         self._nursery: trio.Nursery | None = None
@@ -111,7 +126,9 @@ class FeedPool:
 
     def statistics(self) -> PoolStatistics:
         dropped = self._dropped + sum(mailbox.dropped for mailbox in self._mailboxes.values())
-        return PoolStatistics(tuple(feed.statistics() for feed in self._feeds.values()), dropped)
+        feeds = tuple(feed.statistics() for feed in self._feeds.values())
+        sums = {name: self._gone[name] + sum(getattr(feed, name) for feed in feeds) for name in _SUMMED}
+        return PoolStatistics(feeds=feeds, **sums, delay=self._delay, dropped=dropped)
 
     @asynccontextmanager
     async def _own_feed(self, symbol: str, sink: Sink) -> AsyncIterator[SymbolFeed]:
@@ -122,7 +139,7 @@ class FeedPool:
                 yield SymbolFeed(symbol, feed)
                 nursery.cancel_scope.cancel()
         finally:
-            del self._feeds[symbol]
+            self._let_go(symbol)
 
     @asynccontextmanager
     async def _shared_feed(self, symbol: str, sink: Sink) -> AsyncIterator[SymbolFeed]:
@@ -143,7 +160,7 @@ class FeedPool:
             if not shared.mailboxes:
                 shared.scope.cancel()
                 self._shared.remove(shared)
-                del self._feeds[shared.feed.name]
+                self._let_go(shared.feed.name)
 
     def _with_room(self) -> _SharedFeed:
         for shared in self._shared:
@@ -159,9 +176,21 @@ class FeedPool:
         return shared
 
     def _make(self, name: str, sink: Sink) -> Feed:
-        feed = Feed(self._settings, self._pace, sink, name=name, connect=self._connect, random=self._random)
+        feed = Feed(
+            self._settings,
+            self._pace,
+            sink,
+            name=name,
+            connect=self._connect,
+            random=self._random,
+            delay=self._delay,
+        )
         self._feeds[name] = feed
         return feed
+
+    def _let_go(self, name: str) -> None:
+        gone = self._feeds.pop(name).statistics()
+        self._gone.update({name: getattr(gone, name) for name in _SUMMED})
 
 
 class _SharedSymbolFeed(SymbolFeed):

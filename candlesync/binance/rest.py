@@ -36,6 +36,7 @@ import candlesync
 from candlesync.binance.parse import ExchangeInfo, parse_error, parse_exchange_info, parse_rows
 from candlesync.binance.weight import Spend, WeightBudget
 from candlesync.core.candle import Candle, Series
+from candlesync.core.histogram import MOMENTS, Histogram
 from candlesync.errors import LocationRefused, UnknownSymbol, UnreadableAnswer, UpstreamUnavailable
 
 KLINES_WEIGHT = 2
@@ -101,6 +102,8 @@ class RestStatistics:
     statuses), unreadable, impatience (the caller's patience ended first)."""
     last_latency: float | None
     """Seconds that the latest whole answer took; `None` before the first."""
+    latencies: Histogram
+    """Seconds that each whole answer took, from the moment of sending."""
 
     @property
     def unreadable(self) -> int:
@@ -170,10 +173,12 @@ class Rest:
         self._retries = 0
         self._failures: Counter[str] = Counter()
         self._last_latency: float | None = None
+        self._latencies = Histogram(MOMENTS)
 
     def statistics(self) -> RestStatistics:
         """What has been asked until now."""
-        return RestStatistics(self._requests, self._retries, dict(self._failures), self._last_latency)
+        failures = dict(self._failures)
+        return RestStatistics(self._requests, self._retries, failures, self._last_latency, self._latencies)
 
     async def klines(
         self,
@@ -309,6 +314,7 @@ class Rest:
             self._failures["connection"] += 1
             raise _Fault(f"connection failed ({type(error).__name__}: {error})") from error
         self._last_latency = trio.current_time() - started
+        self._latencies.observe(self._last_latency)
         retry_after = _number(response.headers.get("Retry-After"))
         return _Answer(response.status_code, retry_after, body)
 

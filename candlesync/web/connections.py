@@ -7,6 +7,7 @@ all; it is told apart whom they are for when a request says so.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from http import HTTPStatus
 
 from candlesync.core.address import Callers
@@ -25,6 +26,8 @@ class Connections:
         self._callers = callers
         self.refused = Counter[str]()
         """How many were refused, by reason."""
+        self.cut_off: Callable[[], int] = lambda: 0
+        """Tells how many were cut off because their clients took nothing for too long; who listens knows it."""
 
     @property
     def most(self) -> int:
