@@ -17,7 +17,7 @@ from candlesync.options import (
     settings_from,
     store_settings_from,
     with_bind,
-    with_log_level,
+    with_log,
     with_settings,
     with_store,
 )
@@ -36,13 +36,13 @@ def main() -> None:
 @main.command()
 @with_settings
 @with_bind
-@with_log_level
-def serve(bind: tuple[str, ...], log_level: str, **values: Any) -> None:
+@with_log
+def serve(bind: tuple[str, ...], log_level: str, log_format: str, **values: Any) -> None:
     """Follow Binance and serve its candles over REST and WebSocket.
 
     SYMBOLs are followed from the start; others are started when somebody asks for them.
     """
-    log.configure(log_level)
+    log.configure(log_level, log_format)
     _run(run_server, Service(settings_from(values)), bind)
 
 
@@ -59,7 +59,7 @@ def owners(**values: Any) -> None:
 @main.command()
 @with_settings
 @with_bind
-@with_log_level
+@with_log
 @click.option(
     "--minute",
     type=click.FloatRange(0.05),
@@ -69,12 +69,12 @@ def owners(**values: Any) -> None:
     help="How long one lasts.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated prices.")
-def demo(bind: tuple[str, ...], log_level: str, minute: float, seed: int, **values: Any) -> None:
+def demo(bind: tuple[str, ...], log_level: str, log_format: str, minute: float, seed: int, **values: Any) -> None:
     """Serve a simulated Binance, fast and without network, and say which addresses to open.
 
     SYMBOLs are BTCUSDT and ETHUSDT unless others are given.
     """
-    log.configure(log_level)
+    log.configure(log_level, log_format)
     values["symbols"] = values["symbols"] or ("BTCUSDT", "ETHUSDT")
 
     def make_settings(rest_url: str, stream_url: str) -> Settings:

@@ -17,6 +17,7 @@ from candlesync.core.address import Networks
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.sync import Rules
 from candlesync.inspection import InspectionSettings
+from candlesync.log import FORMATS
 from candlesync.store.address import Address
 from candlesync.store.codec import Keys
 from candlesync.store.redis import RedisSettings
@@ -325,12 +326,24 @@ with_bind = _option(
 )
 
 
-with_log_level = _option(
+_log_level = _option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     help="How much is said on standard error.",
 )
+
+_log_format = _option(
+    "--log-format",
+    type=click.Choice(list(FORMATS)),
+    default="auto",
+    help="How: lines for people, or a JSON object a line; auto is console on a terminal, and json elsewhere.",
+)
+
+
+def with_log(command: F) -> F:
+    """Give a click command the options that say how it logs."""
+    return _log_level(_log_format(command))
 
 
 def settings_from(values: dict[str, Any]) -> Settings:
@@ -377,16 +390,17 @@ def store_settings_from(values: dict[str, Any], *, lease: float = _STORE_DEFAULT
     return None if address is None else RedisSettings(address, prefix=values["store_prefix"], lease=lease)
 
 
-def settings_from_environment() -> tuple[str, Settings]:
-    """The log level and the settings of the environment variables alone, for ``candlesync.asgi``.
+def settings_from_environment() -> tuple[str, str, Settings]:
+    """Log level, log format and settings of the environment variables alone, for ``candlesync.asgi``.
 
     Raises `click.UsageError`.
     """
 
     @with_settings
-    @with_log_level
+    @with_log
     def read(**_values: Any) -> None: ...
 
     command = click.command("candlesync")(read)
     with command.make_context("candlesync", []) as context:
-        return context.params["log_level"], settings_from(context.params)
+        params = context.params
+        return params["log_level"], params["log_format"], settings_from(params)

@@ -38,7 +38,7 @@ BESIDE: dict[str, tuple[set[str], set[str]]] = {
     "simulator": ({"core"}, {"cli", "demo"}),
     # What we add to Hypercorn; it knows no candles.
     "edge": (set(), {"asgi", "server"}),
-    "log": (set(), {"asgi", "cli"}),
+    "log": (set(), {"asgi", "cli", "options"}),
 }
 """What stands beside the layers: what it may import, and who may import it."""
 
