@@ -67,6 +67,7 @@ class Service:
         self.stopping = Stopping()
         """Set when the server goes down: clients are told, and nobody new is taken."""
         self.hub = Hub(settings.rules.history)
+        self._runs = False
         self._client = client or open_client(settings.rest)
         self._rest = Rest(self._client, WeightBudget(settings.weight), settings.rest)
         self._archive = Archive(self._rest)
@@ -131,6 +132,7 @@ class Service:
             archive=self._archive,
             access=access,
             nodes=self.nodes,
+            is_alive=lambda: self._runs,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -142,7 +144,16 @@ class Service:
                 await consumers.start(self._archive.run)
                 await consumers.start(self._sockets.turn.run)
                 await consumers.start(self.supervisor.run)
+                self._runs = True
+                consumers.start_soon(self._note_end)
                 task_status.started()
+
+    async def _note_end(self) -> None:
+        """When a part fails, all others are cancelled: from then on the service is dead, whoever still answers."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._runs = False
 
     def stop(self) -> None:
         """Say goodbye to the clients, take no new ones, and give all symbols up to the other nodes.

@@ -218,7 +218,8 @@ class Supervisor:
             elif topic.state is not State.LIVE and topic.left_live_at is not None:
                 seconds = trio.current_time() - topic.left_live_at
                 if seconds >= self._settings.ready_after:
-                    reasons[str(series)] = f"{topic.state.value}, not live for {seconds:.0f} s"
+                    why = f": {topic.failure}" if topic.failure else ""
+                    reasons[str(series)] = f"{topic.state.value}, not live for {seconds:.0f} s{why}"
         return reasons
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
@@ -66,10 +68,12 @@ def create_app(
     archive: Archive,
     access: Access,
     nodes: Nodes | None = None,
+    is_alive: Callable[[], bool] = lambda: True,
 ) -> QuartTrio:
     """The application over the parts that serve it.
 
-    ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any.
+    ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any;
+    ``is_alive`` says whether the service behind it runs.
     ``access`` stands before all that answers. ``archive`` has what is older than the store.
     """
     app = QuartTrio(__name__, static_folder=None)
@@ -80,7 +84,7 @@ def create_app(
     history = History(supervisor, archive)
     app.register_blueprint(history.routes())
     app.register_blueprint(sockets.routes())
-    app.register_blueprint(health_routes(supervisor, symbols, registry, stopping, nodes))
+    app.register_blueprint(health_routes(supervisor, symbols, registry, stopping, nodes=nodes, is_alive=is_alive))
     app.register_blueprint(page_routes())
 
     _be_lenient(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -31,6 +32,11 @@ class Nodes(Protocol):
         """This node's name."""
         ...
 
+    @property
+    def last_error(self) -> str:
+        """Why the store could not be asked the last time; empty when it could."""
+        ...
+
     def owners(self) -> dict[str, str]:
         """The name of each symbol's owner, as far as this node knows."""
         ...
@@ -41,18 +47,28 @@ def health_routes(
     symbols: Symbols,
     registry: CollectorRegistry,
     stopping: Stopping,
+    *,
     nodes: Nodes | None = None,
+    is_alive: Callable[[], bool] = lambda: True,
 ) -> Blueprint:
-    """The routes. Without ``nodes`` this one shares its store with nobody."""
+    """The routes. Without ``nodes`` this one shares its store with nobody. ``is_alive``: whether the service runs.
+
+    Nothing here waits for anything but its turn: an answer says that the event loop turns, and how fast.
+    """
     routes = Blueprint("health", __name__)
 
     @routes.get("/health")
     async def health() -> Response:
-        return _json({"status": "alive"})
+        # Invariant 10. The process ends with its service; where a server in between keeps it, it says so.
+        return _json({"status": "alive"}) if is_alive() else _json({"status": "dead"}, 503)
 
     @routes.get("/ready")
     async def ready() -> Response:
-        shared = {} if nodes is None else {"node": nodes.name, "owners": nodes.owners()}
+        shared: dict[str, object] = {} if nodes is None else {"node": nodes.name, "owners": nodes.owners()}
+        if nodes is not None and nodes.last_error:
+            shared["store"] = nodes.last_error
+        if not is_alive():
+            return _json({"status": "dead", "series": {}, **shared}, 503)
         if stopping.is_set():
             return _json({"status": "stopping", "series": {}, **shared}, 503)
         reasons = readiness.not_ready()

@@ -105,3 +105,25 @@ async def test_the_symbols_when_binance_cannot_be_asked() -> None:
     answer = await Web(binance_status=500).get("/symbols")
     assert (answer.status, answer.code) == (503, "upstream_unavailable")
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_why_a_series_has_not_been_live(autojump_clock: MockClock) -> None:
+    web = Web(pinned=[BTC])
+    topic = web.topic()
+    topic.set_state(State.SYNCING)
+    topic.failure = "Binance allows no request for another 90.0 s"
+    await trio.sleep(31)
+    reason = (await web.get("/ready")).json["series"]["BTCUSDT 1m"]
+    assert reason == "syncing, not live for 31 s: Binance allows no request for another 90.0 s"
+
+
+async def test_health_and_readiness_are_fast_while_all_clients_are_busy() -> None:
+    """They wait for nothing: not for a place, not for a lock of a series, not for Binance."""
+    web = Web(pinned=[BTC], binance_status=500)
+    topic = web.topic()
+    async with topic.lock, trio.open_nursery() as nursery:
+        for number in range(200):
+            nursery.start_soon(web.get, f"/candles/BTCUSDT/1m?limit={number + 1}")
+        with trio.fail_after(2):
+            assert (await web.get("/health")).status == 200
+            assert (await web.get("/ready")).status == 200
