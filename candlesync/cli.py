@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
 import trio
+from rich.console import Console
 
 import candlesync
 from candlesync import log
@@ -14,17 +16,24 @@ from candlesync.config import Settings
 from candlesync.demo import run_demo
 from candlesync.errors import StoreUnavailable
 from candlesync.options import (
+    read_intervals,
+    read_symbols,
     settings_from,
     store_settings_from,
     with_bind,
     with_log,
     with_settings,
     with_store,
+    with_upstream,
 )
 from candlesync.owners import show_owners
 from candlesync.server import serve as run_server
 from candlesync.service import Service
 from candlesync.simulator.settings import SimulatorSettings
+from candlesync.verify.findings import CannotCheck
+from candlesync.verify.report import show as show_findings
+from candlesync.verify.run import UNCHECKED, Task, check_url, status_of
+from candlesync.verify.run import verify as run_verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,6 +91,57 @@ def demo(bind: tuple[str, ...], log_level: str, log_format: str, minute: float, 
 
     simulated = SimulatorSettings(seed=seed, minute_seconds=minute)
     _run(run_demo, make_settings, simulated, bind, click.echo)
+
+
+@main.command()
+@click.argument("url")
+@click.argument("symbols", nargs=-1, callback=read_symbols, metavar="[SYMBOL]...")
+@click.option("--interval", multiple=True, callback=read_intervals, metavar="INTERVAL", help="Again for more.")
+@click.option(
+    "--for",
+    "seconds",
+    type=click.FloatRange(0),
+    default=70.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to follow the WebSockets; a minute closes once a minute. 0: REST alone.",
+)
+@click.option(
+    "--token",
+    envvar="CANDLESYNC_TOKEN",
+    show_envvar=True,
+    default="",
+    metavar="TOKEN",
+    help="What the server asks for.",
+)
+@with_upstream
+def verify(url: str, seconds: float, **values: Any) -> None:
+    """Check the server at URL from outside, against Binance itself.
+
+    Of each series the newest thousand candles have to be continuous, and equal to Binance's digit for digit; then its
+    WebSocket is followed. Without SYMBOLs the series are those that the server says it follows from the start, which
+    it is asked for at /metrics; of SYMBOLs, 1m when no interval is given.
+
+    Exit status: 0 all is good, 1 there are differences, 2 something could not be checked.
+    """
+    log.configure("error")
+    task = Task(url, values["symbols"], values["interval"], seconds=seconds, token=values["token"])
+    try:
+        check_url(url)
+        findings = trio.run(run_verify, task, values["rest_url"], values["stream_url"], _say_aside)
+    except* CannotCheck as group:
+        raise _Unchecked(str(_leaves(group)[0])) from None
+    terminal = Console() if sys.stdout.isatty() else None
+    show_findings(findings, click.echo, terminal=terminal)
+    click.get_current_context().exit(status_of(findings))
+
+
+def _say_aside(text: str) -> None:
+    click.echo(text, err=True)
+
+
+class _Unchecked(click.ClickException):
+    exit_code = UNCHECKED
 
 
 def _run(main_task: Callable[..., Awaitable[None]], *arguments: Any) -> None:

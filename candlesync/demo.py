@@ -96,5 +96,6 @@ def _tell(
         f"  REST        {addresses[0]}/candles/{symbol}/1m\n"
         f"  WebSocket   {socket}/ws/candles/{symbol}\n"
         f"  simulator   http://{host} (POST /control/faults breaks it)\n"
+        f"  check it    candlesync verify {addresses[0]} --rest-url http://{host} --stream-url ws://{host}\n"
         "Ctrl-C ends it."
     )

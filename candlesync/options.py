@@ -39,14 +39,18 @@ def _words(values: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(" ".join(values).replace(",", " ").split()))
 
 
-def _symbols(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+def read_symbols(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """A click callback: symbols in upper case, each once."""
     try:
         return tuple(dict.fromkeys(read_series(word, "1m").symbol for word in _words(values)))
     except Refusal as refusal:
         raise click.BadParameter(f"{refusal.message}; symbols look like BTCUSDT") from None
 
 
-def _intervals(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Interval, ...]:
+def read_intervals(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[Interval, ...]:
+    """A click callback: intervals by their names."""
     try:
         return tuple(Interval(word) for word in _words(values))
     except ValueError as error:
@@ -169,13 +173,29 @@ _with_store_prefix = _option(
 _REST, _STREAM, _DEFAULTS = RestSettings(), StreamSettings(), Settings()
 _STORE_DEFAULTS = RedisSettings(Address(""))
 
+_with_rest_url = _option(
+    "--rest-url",
+    default=_REST.base_url,
+    callback=_url("http", "https"),
+    metavar="URL",
+    help="Binance REST: the part before /api/v3/klines.",
+)
+
+_with_stream_url = _option(
+    "--stream-url",
+    default=_STREAM.stream_url,
+    callback=_url("ws", "wss"),
+    metavar="URL",
+    help="Binance streams: the part before /ws or /stream.",
+)
+
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.argument("symbols", nargs=-1, envvar="CANDLESYNC_SYMBOLS", callback=_symbols, metavar="[SYMBOL]..."),
+    click.argument("symbols", nargs=-1, envvar="CANDLESYNC_SYMBOLS", callback=read_symbols, metavar="[SYMBOL]..."),
     _option(
         "--interval",
         multiple=True,
         default=("1m",),
-        callback=_intervals,
+        callback=read_intervals,
         metavar="INTERVAL",
         help="Interval to keep of each SYMBOL; give it again for more. Other series are started when asked for.",
     ),
@@ -194,20 +214,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="SECONDS",
         help="With Redis: a symbol whose node has died is taken over after so long. Shorter, and a busy node loses it.",
     ),
-    _option(
-        "--rest-url",
-        default=_REST.base_url,
-        callback=_url("http", "https"),
-        metavar="URL",
-        help="Binance REST: the part before /api/v3/klines.",
-    ),
-    _option(
-        "--stream-url",
-        default=_STREAM.stream_url,
-        callback=_url("ws", "wss"),
-        metavar="URL",
-        help="Binance streams: the part before /ws or /stream.",
-    ),
+    _with_rest_url,
+    _with_stream_url,
     _option(
         "--history",
         default=_DEFAULTS.rules.history,
@@ -339,6 +347,11 @@ _log_format = _option(
     default="auto",
     help="How: lines for people, or a JSON object a line; auto is console on a terminal, and json elsewhere.",
 )
+
+
+def with_upstream(command: F) -> F:
+    """Give a click command the options that say where Binance is."""
+    return _with_rest_url(_with_stream_url(command))
 
 
 def with_log(command: F) -> F:

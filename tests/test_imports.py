@@ -38,6 +38,8 @@ BESIDE: dict[str, tuple[set[str], set[str]]] = {
     "simulator": ({"core"}, {"cli", "demo"}),
     # What we add to Hypercorn; it knows no candles.
     "edge": (set(), {"asgi", "server"}),
+    # Checks a server from outside: it knows Binance and the calendar, and nothing of how a server works.
+    "verify": ({"binance", "core", "errors", "websocket"}, {"cli"}),
     "log": (set(), {"asgi", "cli", "options"}),
 }
 """What stands beside the layers: what it may import, and who may import it."""
