@@ -24,6 +24,7 @@ FILES = {
     "page.css": "text/css",
     "icon.svg": "image/svg+xml",
     "candlesync.js": "text/javascript",
+    "grafana.json": "application/json",
     _CHARTS: "text/javascript",
 }
 """What is below ``/static/``, and of which type."""
