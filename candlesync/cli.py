@@ -32,7 +32,7 @@ from candlesync.service import Service
 from candlesync.simulator.settings import SimulatorSettings
 from candlesync.verify.findings import CannotCheck
 from candlesync.verify.report import show as show_findings
-from candlesync.verify.run import UNCHECKED, Task, check_url, status_of
+from candlesync.verify.run import UNCHECKED, Task, check_address, status_of
 from candlesync.verify.run import verify as run_verify
 
 
@@ -120,14 +120,14 @@ def verify(url: str, seconds: float, **values: Any) -> None:
 
     Of each series the newest thousand candles have to be continuous, and equal to Binance's digit for digit; then its
     WebSocket is followed. Without SYMBOLs the series are those that the server says it follows from the start, which
-    it is asked for at /metrics; of SYMBOLs, 1m when no interval is given.
+    it is asked for at /metrics; of SYMBOLs, 1m when no interval is given. Delays are measured of the first 20 series.
 
     Exit status: 0 all is good, 1 there are differences, 2 something could not be checked.
     """
     log.configure("error")
     task = Task(url, values["symbols"], values["interval"], seconds=seconds, token=values["token"])
     try:
-        check_url(url)
+        check_address(url, values["token"])
         findings = trio.run(run_verify, task, values["rest_url"], values["stream_url"], _say_aside)
     except* CannotCheck as group:
         raise _Unchecked(str(_leaves(group)[0])) from None

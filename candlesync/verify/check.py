@@ -26,13 +26,15 @@ LATE = 5.0
 AGREEMENT = 30.0
 """Seconds that Binance's event time may lie before this machine's clock. Otherwise the two do not agree, and a delay is
 counted from when the event came here: no clock but this machine's is in it."""
-_PATIENCE = 30.0
-"""Seconds for one question to Binance."""
+_PATIENCE = 120.0
+"""Seconds for one question to Binance: of hundreds of series some wait for the weight of the next minute."""
 _PAGE = 1000
 _ASK_AGAIN = 5
 """How often Binance is asked, a second apart, for the row that makes the last close final."""
 _PAUSE = 0.5
-"""Seconds between two connections."""
+"""Seconds between two connections to the server."""
+_PAUSE_OF_BINANCE = 10.0
+"""Seconds between two connections to Binance, which allows 300 in 5 minutes and address."""
 _TOO_OLD = 4410
 _COME_BACK = frozenset({1001, 1006, 1011, 1012, 1013})
 """Close codes after which a client connects again, with its position."""
@@ -45,6 +47,8 @@ class Binance(msgspec.Struct, frozen=True):
     open_socket: Open
     stream_url: str
     """Empty: delays are not measured."""
+    most_streams: int = 20
+    """Series of which they are: each takes one of the connections that Binance allows."""
 
 
 class _Close(msgspec.Struct):
@@ -58,9 +62,11 @@ class _Close(msgspec.Struct):
 class Check:
     """Of one series of one server."""
 
-    def __init__(self, server: Server, binance: Binance, series: Series) -> None:
+    def __init__(self, server: Server, binance: Binance, series: Series, *, measures: bool = True) -> None:
+        """``measures`` says whether Binance's own stream is followed beside the server's."""
         self._server = server
         self._binance = binance
+        self._measures = measures and bool(binance.stream_url)
         self._series = series
         self._view = View(series)
         self._position = ""
@@ -135,11 +141,9 @@ class Check:
         ends_at = trio.current_time() + seconds
         with trio.move_on_at(ends_at):
             async with trio.open_nursery() as nursery:
-                if self._binance.stream_url:
-                    nursery.start_soon(self._again_and_again, self._listen_to_binance)
-                await self._again_and_again(self._listen)
-        if not self.findings.live and self._refusal:
-            raise CannotCheck(f"its WebSocket for {self._series}: {self._refusal}")
+                if self._measures:
+                    nursery.start_soon(self._again_and_again, self._listen_to_binance, _PAUSE_OF_BINANCE)
+                await self._again_and_again(self._listen, _PAUSE)
         self._judge_closes()
         last = max((time for time, candle in self._view.candles.items() if candle.closed), default=began)
         rows: list[Candle] = []
@@ -149,11 +153,13 @@ class Check:
                 break
             await trio.sleep(1)
         self.findings.differences += compare(self._series, self._view, rows)
+        if self._refusal:
+            raise CannotCheck(f"its WebSocket is not open: {self._refusal}")
 
-    async def _again_and_again(self, listen: Callable[[], Awaitable[None]]) -> None:
+    async def _again_and_again(self, listen: Callable[[], Awaitable[None]], pause: float) -> None:
         while True:
             await listen()
-            await trio.sleep(_PAUSE)
+            await trio.sleep(pause)
 
     async def _listen(self) -> None:
         """One connection to the server, until it ends. Raises `CannotCheck` where no client would come back."""
@@ -169,8 +175,7 @@ class Check:
             await self._load()
         elif code not in _COME_BACK:
             raise CannotCheck(f"its WebSocket for {self._series} was closed with {code}")
-        if isinstance(ended, trio_websocket.HandshakeError):
-            self._refusal = str(ended)
+        self._refusal = str(ended) or type(ended).__name__
 
     def _take(self, text: str, now: float) -> None:
         candle = read_candle(read_json(text), self._series)
@@ -210,7 +215,7 @@ class Check:
                 delay = close.here - close.at_binance
                 self.findings.delays.append(delay)
                 self._note(delay > LATE, open_time, "late", f"closed {delay:.1f} s after", "its event")
-            else:
+            elif (candle := self._view.candles.get(open_time)) is None or not candle.closed:
                 ago = now - close.at_binance
                 self._note(ago > LATE, open_time, "late", "no close", f"closed {ago:.1f} s ago")
 

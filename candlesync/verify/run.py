@@ -37,14 +37,16 @@ class Task:
         self.token = token
 
 
-def check_url(url: str) -> None:
-    """Raise `CannotCheck` for what is no server's address."""
+def check_address(url: str, token: str) -> None:
+    """Raise `CannotCheck` for what is no server's address, or no token."""
     try:
         parts = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise CannotCheck(f"{url!r} is no URL: {error}") from error
     if parts.scheme not in {"http", "https"} or not parts.host or parts.query or parts.fragment:
         raise CannotCheck(f"{url!r} is not http:// or https://, a host, and perhaps a port and a path")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise CannotCheck("the token is not one: it is made of printable ASCII without spaces")
 
 
 async def verify(task: Task, rest_url: str, stream_url: str, tell: Callable[[str], None]) -> list[Findings]:
@@ -63,7 +65,7 @@ async def verify_over(task: Task, server: Server, binance: Binance, tell: Callab
     if not series:
         raise CannotCheck("the server follows nothing from the start: name the SYMBOLs to check")
     tell(f"{len(series)} series, for {task.seconds:g} s …")
-    checks = [Check(server, binance, one) for one in series]
+    checks = [Check(server, binance, one, measures=number < binance.most_streams) for number, one in enumerate(series)]
     async with trio.open_nursery() as nursery:
         for check in checks:
             nursery.start_soon(check.run, task.seconds)

@@ -65,6 +65,9 @@ def test_what_is_no_address_or_not_there_is_exit_status_2(url: str) -> None:
     assert done.exit_code == UNCHECKED
     assert "Error: " in done.output
     assert url in done.output
+    done = CliRunner().invoke(main, ["verify", "http://127.0.0.1:9", "--token", "two words"])
+    assert done.exit_code == UNCHECKED
+    assert "the token is not one" in done.output
     done = CliRunner().invoke(main, ["verify", f"http://127.0.0.1:{free_port()}"])
     assert done.exit_code == UNCHECKED
     assert "does not answer" in done.output

@@ -214,6 +214,9 @@ async def test_what_cannot_be_checked_is_said_and_the_others_are(autojump_clock:
         assert [bool(one.unchecked) for one in findings] == [False, True]
         assert "NOSUCH" in findings[1].unchecked
         assert status_of(findings) == UNCHECKED
-        world.exchange.add_fault(RestDown(seconds=100))
+        world.service.stop()
+        gone = await checked(world, Liar(world.service.app), 3)
+        assert gone.unchecked.startswith("its WebSocket is not open: ")
+        world.exchange.add_fault(RestDown(seconds=1000))
         down = await checked(world, Liar(world.service.app), 0)
         assert down.unchecked.startswith("Binance cannot be asked: ")
