@@ -19,7 +19,7 @@ PROBES = frozenset({"/health", "/ready", "/metrics"})
 a tenth of the other, it needs no place among the requests of an address, and a connection that asks for it is let in
 when there is no place left. An orchestrator would end a server that is full, and well."""
 _BEYOND = 16
-"""Connections for those, at once, when there is no place left."""
+"""Connections for those, at once, when there is no place left; fewer where there are few places, and files."""
 _COME_BACK = 5.0
 """Seconds after which a client that found no place may try again."""
 
@@ -40,7 +40,8 @@ class Connections:
         """Take a place beyond the last for a connection that asks as operators do; whether it may have one."""
         method, _, rest = request.partition(b" ")
         path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
-        may_enter = method in {b"GET", b"HEAD"} and path in PROBES and self._beyond < _BEYOND
+        most = max(4, min(_BEYOND, self.most // 8))
+        may_enter = method in {b"GET", b"HEAD"} and path in PROBES and self._beyond < most
         self._beyond += may_enter
         return may_enter
 

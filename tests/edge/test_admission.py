@@ -72,11 +72,12 @@ async def test_operators_are_let_into_a_full_server_a_few_at_once_and_for_a_whil
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(admission, "_BEYOND", 0.5)
-    web = Web(max_connections=1)
+    web = Web(max_connections=16)
     probe = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     async with on_a_port(web) as port, AsyncExitStack() as stack:
-        await stack.enter_async_context(await opened(port))
-        stayers = [await stack.enter_async_context(await port.connect()) for _ in range(16)]
+        for _ in range(16):
+            await stack.enter_async_context(await opened(port))
+        stayers = [await stack.enter_async_context(await port.connect()) for _ in range(4)]
         for stream in stayers:
             await stream.send_all(probe)
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
