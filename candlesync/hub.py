@@ -94,7 +94,7 @@ class Subscriber:
         """The state that the client was told last."""
 
 
-class Spread:
+class HubStatistics:
     """How what the topics of a hub published reached their clients, since the hub was made."""
 
     def __init__(self) -> None:
@@ -107,10 +107,10 @@ class Spread:
 class Topic:
     """One series on this node: what REST and WebSockets are served from."""
 
-    def __init__(self, series: Series, history: int, spread: Spread | None = None) -> None:
-        """``spread`` keeps how long things took."""
+    def __init__(self, series: Series, history: int, statistics: HubStatistics | None = None) -> None:
+        """``statistics`` keeps how long things took."""
         self.series = series
-        self._spread = Spread() if spread is None else spread
+        self._statistics = HubStatistics() if statistics is None else statistics
         self.replica = Replica(series, history)
         self._parked: dict[Subscriber, Line] = {}
         self._pulling: set[Subscriber] = set()
@@ -195,7 +195,7 @@ class Topic:
             if self.state is State.LIVE:
                 self.left_live_at = trio.current_time()
             elif state is State.LIVE and self.left_live_at is not None:
-                self._spread.not_live.observe(trio.current_time() - self.left_live_at)
+                self._statistics.not_live.observe(trio.current_time() - self.left_live_at)
             self.state = state
             # What is said of the state has its place among the candles: it goes the same way.
             self._unpark_all(self.replica.revision)
@@ -268,7 +268,7 @@ class Topic:
             return
         began = trio.current_time()
         takes = [line.offer(frames) for line in self._parked.values()]
-        self._spread.fan_outs.observe(trio.current_time() - began)
+        self._statistics.fan_outs.observe(trio.current_time() - began)
         self.written += len(messages) * (len(takes) - takes.count(0))
         if takes.count(len(frames)) == len(takes):
             return
@@ -295,7 +295,7 @@ class Hub:
     def __init__(self, history: int) -> None:
         self._history = history
         self._topics: dict[Series, Topic] = {}
-        self.spread = Spread()
+        self.statistics = HubStatistics()
         self.commits_gone = 0
         """Published by topics that are gone."""
         self._written = 0
@@ -319,7 +319,7 @@ class Hub:
         """The topic of a series, made if need be."""
         topic = self._topics.get(series)
         if topic is None:
-            topic = self._topics[series] = Topic(series, self._history, self.spread)
+            topic = self._topics[series] = Topic(series, self._history, self.statistics)
         return topic
 
     def close(self, series: Series) -> None:

@@ -30,7 +30,7 @@ import structlog
 import trio
 
 from candlesync.core.candle import Candle, Series
-from candlesync.core.healing import Wound
+from candlesync.core.healing import SeriesHealing
 from candlesync.core.position import Position
 from candlesync.core.record import Record
 from candlesync.core.replica import Commit, Snapshot
@@ -100,7 +100,7 @@ class Synchronizer:
         self._doubts = True
         """Whether the store may be elsewhere than the replica, without a commit of ours having shown it."""
         self._record = Record() if record is None else record
-        self._wound = Wound(self._record.healing)
+        self._healing = SeriesHealing(self._record.healing)
         self._unshown_since = math.inf
         """When the oldest frame came that waits for its commit (trio time)."""
         self._close_unshown_since = math.inf
@@ -113,14 +113,14 @@ class Synchronizer:
         self.sync.connected()
         self.frame_time = trio.current_time()
         if self.topic.is_begun:
-            self._wound.sight(self.frame_time, self.sync.statistics.missed)
+            self._healing.sight(self.frame_time, self.sync.statistics.missed)
         self._tell_state()
         self._event.set()
 
     def lost(self) -> None:
         """The series has no feed."""
         self.sync.lost()
-        self._wound.lose_sight()
+        self._healing.lose_sight()
         self._tell_state()
         self._event.set()
 
@@ -156,7 +156,7 @@ class Synchronizer:
         finally:
             self.sync.lost()
             self._tell_state()
-            self._wound.abandon()
+            self._healing.abandon()
             self._record.end(self.series, self.sync.statistics)
 
     async def inspect(self, start: int) -> bool:
@@ -267,11 +267,11 @@ class Synchronizer:
         """Keep the record of gaps; ``is_settled``: what is known stands in the store."""
         sync, now = self.sync, trio.current_time()
         if sync.has_gap:
-            self._wound.sight(now, sync.statistics.missed)
-            self._wound.find()
+            self._healing.sight(now, sync.statistics.missed)
+            self._healing.find()
         elif is_settled and sync.is_whole:
             if sync.is_connected:
-                self._wound.heal(now, sync.statistics.missed)
+                self._healing.heal(now, sync.statistics.missed)
             # What waited told nothing that REST had not told before.
             self._unshown_since = self._close_unshown_since = math.inf
 

@@ -29,7 +29,7 @@ class Healing:
         """Seconds from when it could be seen until the series was whole again, of each gap that was healed."""
 
 
-class Wound:
+class SeriesHealing:
     """Of one series: the gap that it may have, and has. Times are the caller's clock, in seconds."""
 
     def __init__(self, healing: Healing) -> None:

@@ -145,7 +145,7 @@ class Metrics(Collector):
         text = "Seconds from when a gap could be seen until the series was whole again, of each gap healed"
         yield histogram("candlesync_gap_heal_seconds", text, healing.times)
         text = "Seconds for which a series was not live, each time that it was live again"
-        yield histogram("candlesync_not_live_seconds", text, self._hub.spread.not_live)
+        yield histogram("candlesync_not_live_seconds", text, self._hub.statistics.not_live)
 
     def _delays(self) -> Iterator[Metric]:
         record = self._record
@@ -156,7 +156,7 @@ class Metrics(Collector):
         text = "Seconds that a series' question to REST took, with all its waits"
         yield histogram("candlesync_backfill_seconds", text, record.backfills)
         text = "Seconds that a commit took to be written to all clients that had everything before it"
-        yield histogram("candlesync_fan_out_seconds", text, self._hub.spread.fan_outs)
+        yield histogram("candlesync_fan_out_seconds", text, self._hub.statistics.fan_outs)
 
 
 def _labels(series: Series) -> list[str]:
