@@ -39,9 +39,9 @@ def upstream_metrics(client: Rest, feeds: FeedPool) -> Iterator[Metric]:
     yield CounterMetricFamily("candlesync_stream_dropped_frames", dropped, value=pool.dropped)
     connected = sum(feed.connected for feed in pool.feeds)
     yield GaugeMetricFamily("candlesync_stream_connections", "Connections open", value=connected)
-    text = "Seconds from the event time that Binance writes to a frame's arrival, where the clocks agree"
+    text = "Seconds from Binance's event time to a frame's arrival, where the clocks agree; of one frame in eight"
     yield histogram("candlesync_event_delay_seconds", text, pool.delay.delays)
-    text = "Frames whose event time this machine's clock does not agree with"
+    text = "Of the same frames, those whose event time this machine's clock does not agree with"
     yield CounterMetricFamily("candlesync_event_clock_disagreements", text, value=pool.delay.disagreements)
 
 
