@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+import structlog
 import trio
 from click.testing import CliRunner
 from rich.console import Console
@@ -20,6 +23,20 @@ from tests.ports import free_port
 from tests.whole.programs import PATIENCE, run_program
 
 REPOSITORY = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def as_it_was() -> Iterator[None]:
+    """A command sets up the logs of its process, which is this one here: afterwards they are as before."""
+    root, ours = logging.getLogger(), structlog.get_config()
+    handlers, level = list(root.handlers), root.level
+    # Hidden from the command: it would close those of pytest.
+    root.handlers.clear()
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.configure(**ours)
 
 
 async def test_the_demo_is_good_and_says_how_to_check_it() -> None:
@@ -60,6 +77,7 @@ async def test_a_server_that_is_not_there_or_is_no_candlesync() -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ws://127.0.0.1:8000", "http://", "http://x:port", "http://x/?a=b"])
+@pytest.mark.usefixtures("as_it_was")
 def test_what_is_no_address_or_not_there_is_exit_status_2(url: str) -> None:
     done = CliRunner().invoke(main, ["verify", url])
     assert done.exit_code == UNCHECKED
