@@ -219,6 +219,6 @@ class Check:
                 ago = now - close.at_binance
                 self._note(ago > LATE, open_time, "late", "no close", f"closed {ago:.1f} s ago")
 
-    def _note(self, is_wrong: bool, open_time: int | None, field: str, served: str, binance: str) -> None:
+    def _note(self, is_wrong: bool, open_time: int | None, field: str, served: str, due: str) -> None:
         if is_wrong:
-            self.findings.differences.append(Difference(open_time, field, served, binance))
+            self.findings.differences.append(Difference(open_time, field, served, due))

@@ -22,12 +22,15 @@ class Difference(msgspec.Struct, frozen=True):
     field: str
     served: str
     """What the server shows; a dash for nothing."""
-    binance: str
+    due: str
     """What Binance shows, or what the contract asks for."""
+    by_contract: bool = False
+    """Whether it is the contract that asks for it."""
 
     def line(self, series: str) -> str:
         """In words, on one line."""
-        return f"{series}  {moment(self.time)}  {self.field}  served {self.served}  Binance {self.binance}"
+        asks = "must be" if self.by_contract else "Binance"
+        return f"{series}  {moment(self.time)}  {self.field}  served {self.served}  {asks} {self.due}"
 
 
 class Shown(msgspec.Struct, frozen=True):

@@ -80,9 +80,11 @@ class Server:
         position = answer.headers.get("Candlesync-Position", "")
         differences = []
         if state not in _STATES:
-            differences.append(Difference(None, "header Candlesync-State", state or "-", "live, syncing or stale"))
+            differences.append(
+                Difference(None, "header Candlesync-State", state or "-", "live, syncing or stale", by_contract=True)
+            )
         if not position:
-            differences.append(Difference(None, "header Candlesync-Position", "-", "where to go on"))
+            differences.append(Difference(None, "header Candlesync-Position", "-", "there", by_contract=True))
         return Loaded(candles, position, state or "-", tuple(differences))
 
     def follow(self, series: Series, position: str) -> AbstractAsyncContextManager[Connection]:
@@ -94,9 +96,13 @@ class Server:
     async def _get(self, path: str) -> httpx.Response:
         headers = [(name.decode(), value.decode()) for name, value in self._headers()]
         try:
-            return await self._client.get(path, headers=headers)
+            answer = await self._client.get(path, headers=headers)
         except httpx.HTTPError as error:
             raise CannotCheck(f"{self._client.base_url} does not answer: {error or type(error).__name__}") from error
+
+        if answer.status_code == 401:
+            raise CannotCheck(f"{self._client.base_url} asks for a token that is one of its own (--token)")
+        return answer
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         return [(b"authorization", f"Bearer {self._token}".encode())] if self._token else []

@@ -38,7 +38,7 @@ class View:
         before: Shown | None = None
         for candle in candles:
             if not self._interval.is_open_time(candle.time):
-                self._note(candle.time, "time", "no open time of the interval", "on its grid")
+                self._note(candle.time, "time", "no open time of the interval", "one of its grid")
             if before is not None:
                 self._follow(before, candle)
             loaded[candle.time] = before = candle
@@ -49,7 +49,7 @@ class View:
         """A message of the WebSocket."""
         alone = self._without_position
         if alone is not None and candle.time <= alone.time:
-            self._note(alone.time, "position", "-", "at the end of what was sent together")
+            self._note(alone.time, "position", "-", "the end of what was sent together")
         self._without_position = candle if candle.position is None else None
         known, newest = self.candles.get(candle.time), self.newest
         if known is not None:
@@ -63,12 +63,12 @@ class View:
     def end(self) -> None:
         """Nothing more comes."""
         if self._without_position is not None:
-            self._note(self._without_position.time, "position", "-", "at the end of what was sent together")
+            self._note(self._without_position.time, "position", "-", "the end of what was sent together")
 
     def _follow(self, before: Shown, candle: Shown) -> None:
         expected = self._interval.next(before.time)
         if candle.time <= before.time:
-            self._note(candle.time, "order", f"after {before.time // 1000}", "ascending")
+            self._note(candle.time, "order", f"after {before.time // 1000}", "after what is before it")
             return
         if candle.time != expected:
             missing = self._interval.steps(expected, candle.time)
@@ -78,14 +78,14 @@ class View:
 
     def _change(self, known: Shown, candle: Shown) -> None:
         if candle.rev < known.rev:
-            self._note(candle.time, "rev", f"{candle.rev} after {known.rev}", "never going back")
+            self._note(candle.time, "rev", f"{candle.rev} after {known.rev}", "the same or more")
         elif candle.rev == known.rev and (candle.values, candle.closed) != (known.values, known.closed):
             self._note(candle.time, "rev", f"{candle.rev} again, with other values", "one for each change")
         if known.closed and not candle.closed:
-            self._note(candle.time, "closed", "false after true", "closed for good")
+            self._note(candle.time, "closed", "false after true", "true for good")
 
-    def _note(self, time: int, field: str, served: str, binance: str) -> None:
-        self.differences.append(Difference(time, field, served, binance))
+    def _note(self, time: int, field: str, served: str, due: str) -> None:
+        self.differences.append(Difference(time, field, served, due, by_contract=True))
 
 
 def compare(series: Series, view: View, rows: Iterable[Candle]) -> Iterator[Difference]:

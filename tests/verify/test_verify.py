@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -15,9 +16,11 @@ from candlesync.core.interval import Interval
 from candlesync.simulator.faults import Missing, RestDown
 from candlesync.simulator.settings import SimulatorSettings
 from candlesync.verify.check import Check
-from candlesync.verify.findings import Findings
+from candlesync.verify.findings import CannotCheck, Findings
 from candlesync.verify.run import DIFFERENT, GOOD, UNCHECKED, Task, status_of, verify_over
+from candlesync.web.access import AccessSettings, Token
 from tests.verify.liar import Candles, Liar, doors
+from tests.web.builders import Web
 from tests.whole.world import World, open_world
 
 BTC_1M = Series("BTCUSDT", Interval.M1)
@@ -214,6 +217,10 @@ async def test_what_cannot_be_checked_is_said_and_the_others_are(autojump_clock:
         assert [bool(one.unchecked) for one in findings] == [False, True]
         assert "NOSUCH" in findings[1].unchecked
         assert status_of(findings) == UNCHECKED
+        other = Liar(Web(access=AccessSettings(tokens=(Token("sesame"),))).app)
+        shut, _ = doors(world, other)
+        with pytest.raises(CannotCheck, match="asks for a token"):
+            await shut.followed()
         world.service.stop()
         gone = await checked(world, Liar(world.service.app), 3)
         assert gone.unchecked.startswith("its WebSocket is not open: ")
