@@ -21,6 +21,7 @@ import trio
 from candlesync.core import wire
 from candlesync.core.candle import Series
 from candlesync.core.entry import Entry
+from candlesync.core.histogram import MOMENTS, SPELLS, Histogram
 from candlesync.core.replica import Commit, Replica, Snapshot
 from candlesync.core.sync import State
 from candlesync.errors import CandlesyncError
@@ -103,11 +104,23 @@ class Subscriber:
         """The state that the client was told last."""
 
 
+class HubStatistics:
+    """How what the topics of a hub published reached their clients, since the hub was made."""
+
+    def __init__(self) -> None:
+        self.fan_outs = Histogram(MOMENTS)
+        """Seconds that a commit took to be written to all who are parked, where anybody was."""
+        self.not_live = Histogram(SPELLS)
+        """Seconds for which a series was not live, each time that it is live again."""
+
+
 class Topic:
     """One series on this node: what REST and WebSockets are served from."""
 
-    def __init__(self, series: Series, history: int) -> None:
+    def __init__(self, series: Series, history: int, statistics: HubStatistics | None = None) -> None:
+        """``statistics`` keeps how long things took."""
         self.series = series
+        self._statistics = HubStatistics() if statistics is None else statistics
         self.replica = Replica(series, history)
         self._parked: dict[Subscriber, Outlet] = {}
         self._pulling: set[Subscriber] = set()
@@ -116,8 +129,8 @@ class Topic:
         self.state = State.STALE
         self.left_live_at: float | None = None
         """Since when the series is not live (trio time), if it ever was."""
-        self.used_at = trio.current_time()
-        """When somebody last asked for the series (trio time)."""
+        self.used_at = self.made_at = trio.current_time()
+        """When somebody last asked for the series, and since when it is here (trio time)."""
         self.failure = ""
         """Why the series has no candles, or no newer ones, in words; empty when all is well."""
         self.refusal: CandlesyncError | None = None
@@ -191,6 +204,8 @@ class Topic:
         if state is not self.state:
             if self.state is State.LIVE:
                 self.left_live_at = trio.current_time()
+            elif state is State.LIVE and self.left_live_at is not None:
+                self._statistics.not_live.observe(trio.current_time() - self.left_live_at)
             self.state = state
             # What is said of the state has its place among the candles: it goes the same way.
             self._unpark_all(self.replica.revision)
@@ -261,7 +276,9 @@ class Topic:
         if len(frames) > wire.BATCH:
             self._unpark_all(before)
             return
+        began = trio.current_time()
         takes = [line.offer(frames) for line in self._parked.values()]
+        self._statistics.fan_outs.observe(trio.current_time() - began)
         self.written += len(messages) * (len(takes) - takes.count(0))
         if takes.count(len(frames)) == len(takes):
             return
@@ -288,6 +305,9 @@ class Hub:
     def __init__(self, history: int) -> None:
         self._history = history
         self._topics: dict[Series, Topic] = {}
+        self.statistics = HubStatistics()
+        self.commits_gone = 0
+        """Published by topics that are gone."""
         self._written = 0
 
     def __iter__(self) -> Iterator[Topic]:
@@ -309,10 +329,12 @@ class Hub:
         """The topic of a series, made if need be."""
         topic = self._topics.get(series)
         if topic is None:
-            topic = self._topics[series] = Topic(series, self._history)
+            topic = self._topics[series] = Topic(series, self._history, self.statistics)
         return topic
 
     def close(self, series: Series) -> None:
         """Drop the topic of a series that is followed no more. Its subscribers, if any, would hear nothing again."""
         topic = self._topics.pop(series, None)
-        self._written += topic.written if topic is not None else 0
+        if topic is not None:
+            self._written += topic.written
+            self.commits_gone += topic.commits

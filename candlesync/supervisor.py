@@ -200,6 +200,11 @@ class Supervisor:
         return [followed.task for followed in self._followed.values() if followed.task is not None]
 
     @property
+    def pinned(self) -> frozenset[Series]:
+        """The series that are followed from the start, and always."""
+        return self._pinned
+
+    @property
     def symbol_count(self) -> int:
         """How many symbols are followed."""
         return len(self._followed)
@@ -214,7 +219,8 @@ class Supervisor:
             elif topic.state is not State.LIVE and topic.left_live_at is not None:
                 seconds = trio.current_time() - topic.left_live_at
                 if seconds >= self._settings.ready_after:
-                    reasons[str(series)] = f"{topic.state.value}, not live for {seconds:.0f} s"
+                    why = f": {topic.failure}" if topic.failure else ""
+                    reasons[str(series)] = f"{topic.state.value}, not live for {seconds:.0f} s{why}"
         return reasons
 
     @property

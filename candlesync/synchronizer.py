@@ -30,7 +30,9 @@ import structlog
 import trio
 
 from candlesync.core.candle import Candle, Series
+from candlesync.core.healing import SeriesHealing
 from candlesync.core.position import Position
+from candlesync.core.record import Record
 from candlesync.core.replica import Commit, Snapshot
 from candlesync.core.sync import Ask, Idle, Rules, State, Sync, Wait
 from candlesync.errors import Fenced, RevisionConflict, StoreUnavailable, UpstreamUnavailable
@@ -69,8 +71,12 @@ class Synchronizer:
         token: int,
         commit_timeout: float = 5.0,
         patience: float = 10.0,
+        record: Record | None = None,
     ) -> None:
-        """Times in seconds: ``commit_timeout`` bounds a commit, ``patience`` a question to REST and its retries."""
+        """Times in seconds: ``commit_timeout`` bounds a commit, ``patience`` a question to REST and its retries.
+
+        ``record`` keeps what is counted here and how long it took.
+        """
         self.topic = topic
         self.series = topic.series
         self._store = store
@@ -93,6 +99,12 @@ class Synchronizer:
         """When it may be asked for something again (trio time)."""
         self._doubts = True
         """Whether the store may be elsewhere than the replica, without a commit of ours having shown it."""
+        self._record = Record() if record is None else record
+        self._healing = SeriesHealing(self._record.healing)
+        self._unshown_since = math.inf
+        """When the oldest frame came that waits for its commit (trio time)."""
+        self._close_unshown_since = math.inf
+        """The same of those that close a candle."""
 
     # --- events: called from the loop that receives frames, so none of them waits (invariant 8)
 
@@ -100,12 +112,15 @@ class Synchronizer:
         """The series' stream is subscribed on a fresh connection."""
         self.sync.connected()
         self.frame_time = trio.current_time()
+        if self.topic.is_begun:
+            self._healing.sight(self.frame_time, self.sync.statistics.missed)
         self._tell_state()
         self._event.set()
 
     def lost(self) -> None:
         """The series has no feed."""
         self.sync.lost()
+        self._healing.lose_sight()
         self._tell_state()
         self._event.set()
 
@@ -113,7 +128,10 @@ class Synchronizer:
         """The stream has shown a candle."""
         self.frame_time = trio.current_time()
         if self._prompt is None or not self._commit_now(candle, self._prompt):
-            self.sync.frame(candle)
+            if self.sync.frame(candle):
+                self._unshown_since = min(self._unshown_since, self.frame_time)
+                if candle.closed:
+                    self._close_unshown_since = min(self._close_unshown_since, self.frame_time)
             self._event.set()
 
     def doubt(self) -> None:
@@ -130,6 +148,7 @@ class Synchronizer:
         `trio.TooSlowError` when the store does not even let itself be read.
         """
         try:
+            self._record.begin(self.series, self.sync.statistics)
             while True:
                 wait = await self._step()
                 if wait is not None:
@@ -137,6 +156,8 @@ class Synchronizer:
         finally:
             self.sync.lost()
             self._tell_state()
+            self._healing.abandon()
+            self._record.end(self.series, self.sync.statistics)
 
     async def inspect(self, start: int) -> bool:
         """Ask REST about the series from ``start`` (milliseconds) on and take what it corrects.
@@ -161,6 +182,7 @@ class Synchronizer:
                 # settled what became of the last.
                 self._note_answer()
                 self._tell_state()
+            self._note_gap(is_settled=not isinstance(decision, Commit))
             match decision:
                 case Commit():
                     await self._commit(decision)
@@ -172,6 +194,7 @@ class Synchronizer:
 
     async def _ask(self, ask: Ask) -> None:
         # Its deadline: the patience that REST is given, after which it has answered or failed.
+        asked_at = trio.current_time()
         try:
             if ask.start is None:
                 rows = await self._klines.newest(self.series, self._rules.history, patience=self._patience)
@@ -183,6 +206,7 @@ class Synchronizer:
             self.topic.failure = str(error)
             self.sync.failed(error.retry_after)
             return
+        self._record.backfills.observe(trio.current_time() - asked_at)
         self.topic.failure = "" if rows else "Binance shows no candles of it yet"
         self.sync.answered(ask, rows)
 
@@ -220,6 +244,10 @@ class Synchronizer:
             return False  # nothing has changed: the task is refused in the same way, and knows what to do then
         self.topic.publish(commit)
         self.sync.committed(commit)
+        delay = trio.current_time() - self.frame_time
+        self._record.frame_delays.observe(delay)
+        if candle.closed:
+            self._record.close_delays.observe(delay)
         return True
 
     def _committed(self, commit: Commit) -> None:
@@ -227,6 +255,25 @@ class Synchronizer:
         self._note_answer()
         self.sync.committed(commit)
         self._tell_state()
+        # While something is missing, what the stream shows after it still waits.
+        if self.sync.is_whole and not math.isinf(self._unshown_since):
+            now = trio.current_time()
+            self._record.frame_delays.observe(now - self._unshown_since)
+            if not math.isinf(self._close_unshown_since):
+                self._record.close_delays.observe(now - self._close_unshown_since)
+            self._unshown_since = self._close_unshown_since = math.inf
+
+    def _note_gap(self, *, is_settled: bool) -> None:
+        """Keep the record of gaps; ``is_settled``: what is known stands in the store."""
+        sync, now = self.sync, trio.current_time()
+        if sync.has_gap:
+            self._healing.sight(now, sync.statistics.missed)
+            self._healing.find()
+        elif is_settled and sync.is_whole:
+            if sync.is_connected:
+                self._healing.heal(now, sync.statistics.missed)
+            # What waited told nothing that REST had not told before.
+            self._unshown_since = self._close_unshown_since = math.inf
 
     async def _look(self) -> None:
         """See whether the store is where the replica is; read it, if not."""

@@ -180,7 +180,7 @@ def test_a_shared_store(url: str) -> None:
 
 def test_every_option_of_serve_has_an_environment_variable_and_a_help_text() -> None:
     tested = {f"--{option[0]}" for option in OPTIONS} | {"--store", "--store-prefix", "--lease"}
-    tested |= {"--bind", "--log-level"}
+    tested |= {"--bind", "--log-level", "--log-format"}
     parameters = main.commands["serve"].params
     options = [parameter for parameter in parameters if isinstance(parameter, click.Option)]
     assert {option.opts[0] for option in options} == tested
@@ -384,7 +384,9 @@ def test_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANDLESYNC_INTERVAL", "1m,1h")
     monkeypatch.setenv("CANDLESYNC_REST_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("CANDLESYNC_LOG_LEVEL", "warning")
-    level, settings = settings_from_environment()
+    monkeypatch.setenv("CANDLESYNC_LOG_FORMAT", "json")
+    level, form, settings = settings_from_environment()
+    assert form == "json"
     assert level == "warning"
     assert settings.symbols == ("BTCUSDT", "ETHUSDT")
     assert settings.intervals == (Interval.M1, Interval.H1)

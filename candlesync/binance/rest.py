@@ -41,6 +41,7 @@ from candlesync.binance.parse import ExchangeInfo, parse_error, parse_exchange_i
 from candlesync.binance.venue import SPOT, Venue
 from candlesync.binance.weight import Spend, WeightBudget, WeightSettings
 from candlesync.core.candle import Candle, Series
+from candlesync.core.histogram import MOMENTS, Histogram
 from candlesync.errors import LocationRefused, UnknownSymbol, UnreadableAnswer, UpstreamUnavailable
 
 TIME_WEIGHT = 1
@@ -110,6 +111,8 @@ class RestStatistics:
     statuses), unreadable, impatience (the caller's patience ended first)."""
     last_latency: float | None
     """Seconds that the latest whole answer took; `None` before the first."""
+    latencies: Histogram
+    """Seconds that each whole answer took, from the moment of sending."""
     url: str
     """The host that is asked now: another than the first when that one has refused the location."""
 
@@ -196,11 +199,13 @@ class Rest:
         self._retries = 0
         self._failures: Counter[str] = Counter()
         self._last_latency: float | None = None
+        self._latencies = Histogram(MOMENTS)
         self._is_location_told = False
 
     def statistics(self) -> RestStatistics:
         """What has been asked until now."""
-        return RestStatistics(self._requests, self._retries, dict(self._failures), self._last_latency, self._hosts.url)
+        failures, url = dict(self._failures), self._hosts.url
+        return RestStatistics(self._requests, self._retries, failures, self._last_latency, self._latencies, url)
 
     async def klines(
         self,
@@ -372,6 +377,7 @@ class Rest:
             self._failures["connection"] += 1
             raise _Fault(f"connection failed ({type(error).__name__}: {error})") from error
         self._last_latency = trio.current_time() - started
+        self._latencies.observe(self._last_latency)
         retry_after = _number(response.headers.get("Retry-After"))
         return _Answer(url, response.status_code, retry_after, body)
 

@@ -57,6 +57,8 @@ class WeightStatistics:
     """Callers that may not go yet."""
     banned_for: float
     """Seconds for which Binance has told us not to ask; 0 when it has not."""
+    bans: int
+    """How often it has told us so; again before the end of a ban is the same one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,6 +175,7 @@ class WeightBudget:
         self._jitter = jitter
         self._banned_until = -math.inf
         self._waiting = 0
+        self._bans = 0
         self._changed = trio.Event()
         """Set, and replaced, at each change that a waiting caller may have to hear of."""
 
@@ -192,7 +195,7 @@ class WeightBudget:
         """The budget as it is now."""
         ledger = self._ledger
         ledger.roll(trio.current_time())
-        return WeightStatistics(ledger.limit, ledger.used, ledger.in_flight, self._waiting, self.banned_for)
+        return WeightStatistics(ledger.limit, ledger.used, ledger.in_flight, self._waiting, self.banned_for, self._bans)
 
     def check_share(self, share: float, refused: str) -> None:
         """Raise `RateLimited` when more than ``share`` of the weight is used: the rest is kept for live series.
@@ -211,6 +214,7 @@ class WeightBudget:
 
     def ban(self, seconds: float) -> None:
         """Nobody may ask for ``seconds``, those who wait already included. A ban is never shortened."""
+        self._bans += not self.banned_for
         self._banned_until = max(self._banned_until, trio.current_time() + seconds)
         self._wake()
 
