@@ -27,6 +27,7 @@ from candlesync.simulator.faults import (
 )
 from candlesync.simulator.market import Market
 from candlesync.simulator.parameters import BadRequest, Parameters, malformed
+from candlesync.simulator.rewriting import rewrite
 from candlesync.simulator.symbols import description
 from candlesync.simulator.weight import RequestWeight
 
@@ -165,7 +166,7 @@ class Rest:
         page = self._market.series(symbol, interval).page(
             start, end, min(500 if limit is None else limit, 1000), now=now, without=missing
         )
-        return msgspec.json.encode([kline.row for kline in page])
+        return msgspec.json.encode([kline.row for kline in rewrite(self._faults, symbol, interval, page)])
 
     def _exchange_info(self, query: Query) -> bytes:
         parameters = Parameters(
