@@ -14,6 +14,7 @@ from candlesync.binance.rest import RestSettings
 from candlesync.binance.stream import StreamSettings
 from candlesync.config import Settings
 from candlesync.core.address import Networks
+from candlesync.core.audit import AuditSettings
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.sync import Rules
 from candlesync.inspection import InspectionSettings
@@ -247,6 +248,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="A stream that shows nothing for so long is compared with REST, to see whether it is dead.",
     ),
     _option(
+        "--audit-share",
+        default=_DEFAULTS.audit.share,
+        type=_Number(0.0, _DEFAULTS.audit.busy),
+        help="Part of Binance's request weight that comparing live series with REST may take; 0 turns it off.",
+    ),
+    _option(
         "--max-connections",
         default=_DEFAULTS.max_connections,
         type=click.IntRange(1),
@@ -349,6 +356,7 @@ def settings_from(values: dict[str, Any]) -> Settings:
         rest=rest,
         stream=stream,
         inspection=InspectionSettings(silence=values["silence"]),
+        audit=AuditSettings(share=values["audit_share"]),
         supervisor=SupervisorSettings(max_symbols=values["max_symbols"], idle=values["idle"]),
         store=store_settings_from(values, lease=values["lease"]),
         node_name=values["node_name"],

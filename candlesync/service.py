@@ -21,6 +21,7 @@ from quart_trio import QuartTrio
 
 from candlesync.announcements import Announcements
 from candlesync.archive import Archive
+from candlesync.audit import Audit
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest, open_client
@@ -69,6 +70,7 @@ class Service:
         self._client = client or open_client(settings.rest)
         self._rest = Rest(self._client, WeightBudget(settings.weight), settings.rest)
         self._archive = Archive(self._rest)
+        self._audit = Audit(settings.audit, self._rest.budget)
         self._feeds = FeedPool(settings.stream, ConnectionPace(settings.stream), connect=connect)
         self._redis = None if settings.store is None else RedisStore(settings.store, settings.rules.history)
         self._shared = shared or self._redis
@@ -98,6 +100,7 @@ class Service:
             inspection=settings.inspection,
             ownership=ownership,
             announcements=announcements,
+            audit=self._audit,
         )
         self._sockets = sockets = Sockets(
             self.supervisor, self.stopping, settings.max_subscriptions, settings.message_rate
@@ -117,6 +120,7 @@ class Service:
             connections=self.connections,
             nodes=self.nodes,
             redis=self._redis,
+            audit=self._audit,
         )
         self.app: QuartTrio = create_app(
             self.supervisor,
@@ -138,6 +142,7 @@ class Service:
                 await consumers.start(self._archive.run)
                 await consumers.start(self._sockets.turn.run)
                 await consumers.start(self.supervisor.run)
+                consumers.start_soon(self._audit.run)
                 task_status.started()
 
     def stop(self) -> None:

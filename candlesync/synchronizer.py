@@ -29,6 +29,7 @@ from typing import Protocol, TypeGuard, TypeVar
 import structlog
 import trio
 
+from candlesync.core.audit import Finding, Question, compare
 from candlesync.core.candle import Candle, Series
 from candlesync.core.position import Position
 from candlesync.core.replica import Commit, Snapshot
@@ -46,9 +47,9 @@ class Klines(Protocol):
     """What a synchronizer asks of Binance's REST (``binance.rest.Rest``)."""
 
     async def klines(
-        self, series: Series, *, start_time: int | None = None, patience: float = ...
+        self, series: Series, *, start_time: int | None = None, limit: int = ..., patience: float = ...
     ) -> tuple[Candle, ...]:
-        """The oldest rows from ``start_time`` (milliseconds) on."""
+        """The oldest rows from ``start_time`` (milliseconds) on, at most ``limit``."""
         ...
 
     async def newest(self, series: Series, count: int, *, patience: float = ...) -> tuple[Candle, ...]:
@@ -149,6 +150,27 @@ class Synchronizer:
             unshown = self.sync.inspected(rows)
         self._event.set()
         return unshown
+
+    async def audit(self, question: Question) -> tuple[Finding, int] | None:
+        """Compare a part of the series with REST; what was found, and how many candles are corrected for it.
+
+        `None` when the series is not live (any more): nothing is compared then. Live candles go on meanwhile, as in
+        `inspect`. Raises `UpstreamUnavailable`, and `UnknownSymbol` when Binance does not know it any more.
+        """
+        rows = await self._klines.klines(
+            self.series, start_time=question.start, limit=question.limit, patience=self._patience
+        )
+        with trio.move_on_after(self._commit_timeout):
+            async with self.topic.lock:
+                if self.topic.state is not State.LIVE:
+                    return None
+                finding = compare(self.topic.replica, question, rows)
+                corrections = self.sync.statistics.corrections
+                if finding.differing:
+                    self.sync.inspected(rows)
+                    self._event.set()
+                return finding, self.sync.statistics.corrections - corrections
+        return None
 
     async def _step(self) -> Wait | Idle | None:
         """One turn of the critical section; what to wait for before the next, if for anything."""

@@ -20,7 +20,7 @@ LAYERS = (
     ("hub", "store", "binance"),
     ("announcements", "archive", "follower", "ownership", "synchronizer"),
     ("leases",),
-    ("inspection",),
+    ("audit", "inspection"),
     ("symbol",),
     ("supervisor",),
     ("web",),
@@ -46,7 +46,7 @@ RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 PURE = {
     *("__future__", "bisect", "collections", "dataclasses", "datetime", "decimal", "enum", "functools", "hashlib"),
-    *("ipaddress", "itertools", "math", "msgspec", "operator", "re", "typing"),
+    *("heapq", "ipaddress", "itertools", "math", "msgspec", "operator", "re", "typing"),
 }
 """What pure modules may import beside our own: nothing that waits, reads, writes, tells the time or throws dice."""
 

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from candlesync.audit import Audit
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest
 from candlesync.core.sync import State
@@ -35,6 +36,7 @@ class Metrics(Collector):
         connections: Connections,
         nodes: SharedOwnership | None = None,
         redis: RedisStore | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self._hub = hub
         self._supervisor = supervisor
@@ -45,6 +47,7 @@ class Metrics(Collector):
         self._connections = connections
         self._nodes = nodes
         self._redis = redis
+        self._audit = audit
 
     def registry(self) -> CollectorRegistry:
         """A registry with these metrics only."""
@@ -62,6 +65,8 @@ class Metrics(Collector):
             yield from self._leases(self._nodes)
         if self._redis is not None:
             yield from self._shared(self._redis)
+        if self._audit is not None:
+            yield from self._audited(self._audit)
 
     def _series(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("candlesync_series", "Series followed, by state", labels=["state"])
@@ -176,3 +181,25 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "candlesync_store_commit_seconds", "How long the last commit took", value=statistics.last_latency
         )
+
+    def _audited(self, audit: Audit) -> Iterator[Metric]:
+        statistics = audit.statistics()
+        yield GaugeMetricFamily("candlesync_audit_series", "Series audited while live", value=statistics.series)
+        for name, text in (
+            ("questions", "Questions that the audit has put to REST"),
+            ("compared", "Closed candles compared with their final rows"),
+            ("differences", "Closed candles that REST shows otherwise, or not while it shows later ones"),
+            ("corrections", "Candles corrected for it"),
+            ("whole", "Times that a series was compared as a whole"),
+            ("skipped", "Questions not put because the request weight was needed for something else"),
+            ("failures", "Questions without an answer of use"),
+        ):
+            yield CounterMetricFamily(f"candlesync_audit_{name}", text, value=getattr(statistics, name))
+        ages = GaugeMetricFamily(
+            "candlesync_audit_age_seconds",
+            "Seconds since the series was compared as a whole, or since it is audited",
+            labels=["symbol", "interval"],
+        )
+        for series, age in statistics.ages.items():
+            ages.add_metric([series.symbol, str(series.interval)], age)
+        yield ages
