@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -74,12 +75,20 @@ class Ledger:
     def __init__(self, limit: int, share: float) -> None:
         self.limit = limit
         self.share = share
-        self.used = 0
         self.in_flight = 0
+        self._reported = 0
+        self._lost: deque[tuple[float, int]] = deque()
+        """When weight was lost (of each second, the last time), and how much; oldest first."""
         self._minute = 0
         """Counts the turns that we know of."""
         self._over_at = math.inf
-        """When the present minute is surely over; infinite as long as nothing of it is known, and then `used` is 0."""
+        """When the present minute is surely over; infinite as long as nothing of it is known, and then nothing is
+        reported."""
+
+    @property
+    def used(self) -> int:
+        """What Binance has reported of the present minute, and what was lost within a minute."""
+        return self._reported + sum(weight for _, weight in self._lost)
 
     def free_at(self, weight: int, now: float) -> float:
         """When a request of ``weight`` may go: ``now``, a later time, or infinity when only an answer can tell.
@@ -90,12 +99,21 @@ class Ledger:
         if self._fits(weight + self.used + self.in_flight) or self.used + self.in_flight == 0:
             return now
         # What is in flight is not freed by time: its answers come into whatever minute they are counted in.
-        return self._over_at if self._fits(weight + self.in_flight) or self.in_flight == 0 else math.inf
+        left = self.used
+        ends = [(self._over_at, self._reported), *((lost_at + MINUTE, lost) for lost_at, lost in self._lost)]
+        for moment, freed in sorted(ends):
+            left -= freed
+            if self._fits(weight + left + self.in_flight) or left + self.in_flight == 0:
+                return moment
+        return math.inf
 
     def roll(self, now: float) -> None:
         """Begin a new minute if the present one is surely over."""
+        while self._lost and now >= self._lost[0][0] + MINUTE:
+            self._lost.popleft()
         if now >= self._over_at:
-            self._turn(0, math.inf)
+            self._minute += 1
+            self._reported, self._over_at = 0, math.inf
 
     def enter(self, weight: int) -> Entry:
         """Enter a request that is about to be sent; it ends in exactly one of the three calls below."""
@@ -109,8 +127,11 @@ class Ledger:
     def lose(self, entry: Entry, now: float) -> None:
         """The request was sent, and nothing tells what it cost: it may have been counted as late as now."""
         self.in_flight -= entry.weight
-        self.used += entry.weight
-        self._over_at = now + MINUTE
+        # By itself: it does not hold up the minute, or one lost every minute would add up for ever.
+        weight = entry.weight
+        if self._lost and now // 1.0 == self._lost[-1][0] // 1.0:
+            weight += self._lost.pop()[1]
+        self._lost.append((now, weight))
 
     def settle(self, entry: Entry, used: int, now: float) -> None:
         """The request was answered, and the answer reports ``used`` weight in the minute that it was counted in."""
@@ -122,13 +143,15 @@ class Ledger:
                 return
         elif not later:
             return  # counted in a minute that another answer has shown to be over
-        self.used = max(self.used, used)  # answers may overtake each other: the highest is the newest
+        # Answers may overtake each other: the highest is the newest. It may have counted what was lost, or not.
+        self._reported = max(self._reported, used - (self.used - self._reported))
         self._over_at = min(self._over_at, now + MINUTE)
 
     def _turn(self, used: int, over_at: float) -> None:
         self._minute += 1
-        self.used = used
+        self._reported = used
         self._over_at = over_at
+        self._lost.clear()
 
     def _fits(self, weight: int) -> bool:
         return weight <= self.limit * self.share

@@ -102,7 +102,21 @@ def test_a_lost_request_counts_for_a_minute_from_now() -> None:
     ledger.settle(ledger.enter(2), used=2, now=0)
     ledger.lose(ledger.enter(8), now=30)
     assert (ledger.used, ledger.in_flight) == (10, 0)
-    assert ledger.free_at(2, now=60) == 90
+    assert ledger.free_at(3, now=31) == 90
+    assert ledger.free_at(2, now=31) == 60
+    assert ledger.free_at(2, now=60) == 60
+    assert ledger.free_at(3, now=60) == 90
+    assert ledger.free_at(10, now=90) == 90
+
+
+def test_what_is_lost_again_and_again_does_not_add_up_for_ever() -> None:
+    """REST that is down for hours, asked twice a second: 240 a minute, whenever it comes back."""
+    ledger = Ledger(limit=6_000, share=0.9)
+    for number in range(2 * 3 * 3600):
+        now = number / 2
+        assert ledger.free_at(2, now) == now
+        ledger.lose(ledger.enter(2), now)
+    assert 230 <= ledger.used <= 250
 
 
 def test_what_is_over_the_limit_by_itself_goes_alone() -> None:
