@@ -21,8 +21,12 @@ from typing import Self
 
 import trio
 
+from candlesync.binance.recovery import Recovery
 from candlesync.errors import RateLimited
 
+_FOR_TURN = 0.5
+"""The part of the patience in which a turn has to come: the answer takes time, too, or the request would be for
+nothing."""
 MINUTE = 60.0
 """Seconds that Binance counts weight over."""
 
@@ -38,10 +42,18 @@ class WeightSettings:
     spread: float = 1.0
     """Seconds over which those who waited for one moment (a ban's end, say) are spread: they do not all go at once."""
 
+    after_ban: float = 0.4
+    """The part of the limit that may be asked for in the minute after a ban, one request after the other: of the 6,000
+    it is 20 candle requests a second, so 200 series that waited for its end are live within some ten seconds."""
+    in_trouble: float = 0.04
+    """The same while nobody gets an answer of use (`recovery.TROUBLE`): two requests a second, for hours if need be."""
+
     def __post_init__(self) -> None:
         """Refuse settings under which nothing could ever be asked, with `ValueError`."""
         if self.limit < 1 or not 0 < self.share <= 1 or self.spread < 0:
             raise ValueError(f"{self}: limit from 1, share above 0 up to 1, spread from 0")
+        if not (0 <= self.after_ban <= 1 and 0 <= self.in_trouble <= 1):
+            raise ValueError(f"{self}: after_ban and in_trouble from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +207,9 @@ class WeightBudget:
         self._ledger = Ledger(self._settings.limit, self._settings.share)
         self._jitter = jitter
         self._banned_until = -math.inf
+        self._recovery = Recovery(self._settings.after_ban, self._settings.in_trouble)
+        self._failure = ""
+        """Why the last request that had no answer of use had none."""
         self._waiting = 0
         self._changed = trio.Event()
         """Set, and replaced, at each change that a waiting caller may have to hear of."""
@@ -225,7 +240,17 @@ class WeightBudget:
     def ban(self, seconds: float) -> None:
         """Nobody may ask for ``seconds``, those who wait already included. A ban is never shortened."""
         self._banned_until = max(self._banned_until, trio.current_time() + seconds)
+        self._recovery.banned_until(self._banned_until)
         self._wake()
+
+    def answered(self) -> None:
+        """A request had an answer of use."""
+        self._recovery.answered(trio.current_time())
+
+    def failed(self, reason: str) -> None:
+        """A request had none: it timed out, was cut off, or Binance was in trouble. When none has, all ask slowly."""
+        self._recovery.failed()
+        self._failure = reason
 
     async def spend(self, weight: int, *, patience: float) -> Spend:
         """Wait until a request of ``weight`` may go. Use: ``with await budget.spend(2, patience=5) as spend:``.
@@ -236,11 +261,26 @@ class WeightBudget:
         await trio.lowlevel.checkpoint()
         self._waiting += 1
         try:
-            await self._wait(weight, trio.current_time() + patience)
+            await self._wait_for_turn(weight, trio.current_time() + patience)
         finally:
             self._waiting -= 1
         # No await between the decision above and the entry: nobody else can be promised the same weight.
         return Spend(self, self._ledger.enter(weight))
+
+    async def _wait_for_turn(self, weight: int, deadline: float) -> None:
+        while True:
+            await self._wait(weight, deadline)
+            now = trio.current_time()
+            opens = self._recovery.opens(now)
+            if opens > now + max(0.0, deadline - now) * _FOR_TURN:
+                raise self._many_waiting(opens - now)
+            opens = self._recovery.take(weight, self._ledger.limit, now)
+            if opens <= now:
+                return
+            await trio.sleep_until(opens)
+            # There may be a new ban, or no weight left.
+            if self._free_at(weight, opens) <= opens:
+                return
 
     async def _wait(self, weight: int, deadline: float) -> None:
         lag = self._jitter() * self._settings.spread
@@ -267,7 +307,8 @@ class WeightBudget:
 
     def _limited(self, seconds: float) -> RateLimited:
         if self.banned_for:
-            message = f"Binance allows no request for another {seconds:.1f} s"
+            # For how long is said by who reports it, at the time: a ban may last for days.
+            message = "Binance allows no requests from this address for a while"
         else:
             ledger = self._ledger
             message = (
@@ -275,6 +316,10 @@ class WeightBudget:
                 f"flight; free again in {seconds:.1f} s"
             )
         return RateLimited(message, retry_after=seconds)
+
+    def _many_waiting(self, seconds: float) -> RateLimited:
+        why = f"for nobody gets an answer of use ({self._failure})" if self._recovery.is_in_trouble else "after a ban"
+        return RateLimited(f"Binance is asked slowly {why}, and others wait", retry_after=seconds)
 
     def _settle(self, entry: Entry, *, sent: bool, used: int | None) -> None:
         if not sent:
