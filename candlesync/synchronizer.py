@@ -40,6 +40,9 @@ from candlesync.store.base import ASK_AGAIN_CAP, ASK_AGAIN_FIRST, PromptStore, S
 
 _log = structlog.get_logger(__name__)
 
+_COURTESY = 1.0
+"""Seconds by which a series that nobody looks at lets the others go first."""
+
 Answer = TypeVar("Answer")
 
 
@@ -136,6 +139,7 @@ class Synchronizer:
                 if wait is not None:
                     await self._sleep(wait)
         finally:
+            self.topic.failing_until = -math.inf
             self.sync.lost()
             self._tell_state()
 
@@ -203,7 +207,10 @@ class Synchronizer:
             if not self.topic.failure:
                 _log.warning("backfill failed", series=str(self.series), reason=str(error))
             self.topic.failure = str(error)
-            self.sync.failed(error.retry_after)
+            self.topic.failing_until = trio.current_time() + error.retry_after
+            # All who wait for a ban's end wait for the same moment: those come first whom somebody is looking at.
+            courtesy = 0.0 if self.topic.is_looked_at or not error.retry_after else _COURTESY
+            self.sync.failed(error.retry_after + courtesy)
             return
         self.topic.failure = "" if rows else "Binance shows no candles of it yet"
         self.sync.answered(ask, rows)
@@ -314,7 +321,7 @@ class Synchronizer:
             _log.warning("the store does not answer", series=str(self.series), reason=str(error))
         self._note_refusal()
         self._store_answers = False
-        self.topic.failure = str(error)
+        self.topic.failure, self.topic.failing_until = str(error), -math.inf
         self._tell_state()
 
     async def _sleep(self, wait: Wait | Idle) -> None:
