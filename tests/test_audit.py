@@ -17,7 +17,7 @@ from candlesync.core.sync import State
 from candlesync.errors import RateLimited, UnknownSymbol, UpstreamUnavailable
 from candlesync.synchronizer import Synchronizer
 from tests.builders import BTC, candle, forming, minute, minutes
-from tests.upstream import World
+from tests.upstream import RULES, World
 
 SETTINGS = AuditSettings(every=20.0, whole_every=300.0)
 
@@ -129,6 +129,24 @@ async def test_nor_does_one_for_a_series_that_is_followed_no_more(autojump_clock
         await trio.sleep(10)
         statistics = audit.statistics()
         assert (statistics.questions, statistics.compared, statistics.corrections) == (1, 0, 0)
+        nursery.cancel_scope.cancel()
+
+
+async def test_nor_does_one_that_was_asked_for_by_who_kept_the_series_before(autojump_clock: MockClock) -> None:
+    world = world_of_minutes()
+    audit = Audit(SETTINGS, WeightBudget(), jitter=lambda: 0.5)
+    async with world.running() as before, trio.open_nursery() as nursery:
+        nursery.start_soon(audit.run)
+        with audit.following(before):
+            world.upstream.delay = 5.0
+            await trio.sleep(12)
+        after = Synchronizer(world.topic, world.store, world.upstream, RULES, token=world.token)
+        with audit.following(after):
+            await trio.sleep(4)
+            statistics = audit.statistics()
+            assert (statistics.questions, statistics.compared) == (1, 0)
+            await trio.sleep(20)
+            assert audit.statistics().compared > 0
         nursery.cancel_scope.cancel()
 
 
