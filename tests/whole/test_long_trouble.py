@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -41,16 +43,23 @@ async def ready(world: World) -> tuple[int, dict[str, str]]:
     return answer.status_code, body["series"]
 
 
-async def test_over_a_ban_of_three_hours_the_live_go_on_and_the_others_lose_nothing(autojump_clock: MockClock) -> None:
+@asynccontextmanager
+async def two_live() -> AsyncIterator[tuple[World, Chart, Chart]]:
+    """BTCUSDT and ETHUSDT, live, with a chart of each that stays."""
     simulated = SimulatorSettings(minute_seconds=60.0, update_ms=60_000)
     settings = Settings(symbols=("BTCUSDT", "ETHUSDT"), inspection=CALM)
-    live, waiting = Chart(), Chart()
+    charts = Chart(), Chart()
     async with open_world(simulated, settings) as world, trio.open_nursery() as nursery:
-        for symbol in settings.symbols:
+        for symbol, chart in zip(settings.symbols, charts, strict=True):
             await world.until_live(symbol)
-        nursery.start_soon(stays, world, live)
-        nursery.start_soon(stays, world, waiting, "ETHUSDT")
+            nursery.start_soon(stays, world, chart, symbol)
         await trio.sleep(100)
+        yield world, *charts
+        nursery.cancel_scope.cancel()
+
+
+async def test_over_a_ban_of_three_hours_the_live_go_on_and_the_others_lose_nothing(autojump_clock: MockClock) -> None:
+    async with two_live() as (world, live, waiting):
         began = Interval.M1.floor(world.exchange.now())
         world.exchange.add_fault(RestBanned(retry_after=3 * 3600, seconds=3 * HOUR - 10))
         world.exchange.add_fault(Drop(symbol="ETHUSDT"))
@@ -80,7 +89,6 @@ async def test_over_a_ban_of_three_hours_the_live_go_on_and_the_others_lose_noth
             assert chart.compare(world.truth(chart, symbol)) == []
             assert len(chart.candles) >= 1180
             assert not any(candle.get("filled") for candle in chart.candles.values())
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_series_that_closes_more_candles_meanwhile_than_it_can_hold_begins_again(
@@ -165,15 +173,7 @@ async def test_all_come_back_one_after_the_other_and_those_first_that_somebody_l
 
 
 async def test_while_REST_is_down_for_hours_the_live_go_on(autojump_clock: MockClock) -> None:  # noqa: N802 - a name
-    simulated = SimulatorSettings(minute_seconds=60.0, update_ms=60_000)
-    settings = Settings(symbols=("BTCUSDT", "ETHUSDT"), inspection=CALM)
-    live, waiting = Chart(), Chart()
-    async with open_world(simulated, settings) as world, trio.open_nursery() as nursery:
-        for symbol in settings.symbols:
-            await world.until_live(symbol)
-        nursery.start_soon(stays, world, live)
-        nursery.start_soon(stays, world, waiting, "ETHUSDT")
-        await trio.sleep(100)
+    async with two_live() as (world, live, waiting):
         world.exchange.add_fault(RestDown(seconds=HOUR))
         world.exchange.add_fault(RestDown(at=trio.current_time() + HOUR, seconds=HOUR, hang=True))
         world.exchange.add_fault(Drop(symbol="ETHUSDT"))
@@ -190,7 +190,6 @@ async def test_while_REST_is_down_for_hours_the_live_go_on(autojump_clock: MockC
         for symbol, chart in (("BTCUSDT", live), ("ETHUSDT", waiting)):
             assert chart.compare(world.truth(chart, symbol)) == []
             assert len(chart.candles) >= 1100
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_pair_without_a_trade_for_hours_stays_live_on_one_connection(autojump_clock: MockClock) -> None:
