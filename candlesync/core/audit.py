@@ -35,7 +35,8 @@ class AuditSettings(msgspec.Struct, frozen=True):
     """Of the same: when more is used, by whomever, the audit waits. Clients that scroll back stop there, too."""
     every: float = 20.0
     """How often a series is looked at. Each has a phase of its own within it: what closes at one moment, as all minutes
-    do, is not asked about at one moment. A candle of ``1m`` is compared 10 s after its close on the average."""
+    do, is not asked about at one moment. A candle of ``1m`` is compared 10 s after its close on the average; of
+    200 symbols, for which the share is just enough, after 20 s, and 40 at most."""
     overlap: int = 3
     """So many of the candles that were compared the last time are compared again, without a question more: a row that
     changes within some minutes of the close is noticed then, not with the whole series."""
