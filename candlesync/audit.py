@@ -16,7 +16,7 @@ import msgspec
 import structlog
 import trio
 
-from candlesync.binance.rest import KLINES_WEIGHT
+from candlesync.binance.venue import SPOT
 from candlesync.binance.weight import MINUTE, WeightBudget
 from candlesync.core.audit import Agenda, AuditSettings, Finding, Question
 from candlesync.core.candle import Series
@@ -58,11 +58,20 @@ class Audit:
     """Compares series with REST. `run` does it; `following` says which."""
 
     def __init__(
-        self, settings: AuditSettings, budget: WeightBudget, *, jitter: Callable[[], float] = random.random
+        self,
+        settings: AuditSettings,
+        budget: WeightBudget,
+        *,
+        weight_of: Callable[[int], int] = SPOT.klines_weight,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        """``budget`` is that of whom the synchronizers ask. ``jitter`` gives numbers from 0 up to 1."""
+        """``budget`` is that of whom the synchronizers ask, and ``weight_of`` what a question for so many rows weighs.
+
+        ``jitter`` gives numbers from 0 up to 1.
+        """
         self._settings = settings
         self._budget = budget
+        self._weight_of = weight_of
         self._jitter = jitter
         self._agenda = Agenda(settings, jitter)
         self._synchronizers: dict[Series, Synchronizer] = {}
@@ -149,7 +158,7 @@ class Audit:
             self._agenda.put_off(question, trio.current_time())
         else:
             self._take(question, *comparison)
-        return KLINES_WEIGHT * MINUTE / (self._settings.share * weight.limit)
+        return self._weight_of(question.limit) * MINUTE / (self._settings.share * weight.limit)
 
     def _take(self, question: Question, finding: Finding, corrected: int) -> None:
         answer = self._agenda.answered(question, finding, trio.current_time())

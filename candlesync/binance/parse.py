@@ -90,6 +90,10 @@ class SymbolInfo(msgspec.Struct, frozen=True, rename="camel"):
     base_asset: str = ""
     quote_asset: str = ""
     is_spot: bool = msgspec.field(default=True, name="isSpotTradingAllowed")
+    tick_size: str = ""
+    """By which its prices move, a decimal; empty when Binance does not say, or says that any price will do (0)."""
+    step_size: str = ""
+    """The same of its volumes."""
 
 
 class ExchangeInfo(msgspec.Struct, frozen=True):
@@ -154,6 +158,20 @@ class _RateLimit(msgspec.Struct, rename="camel"):
     limit: int
 
 
+class _Listed(SymbolInfo, frozen=True, rename="camel"):
+    filters: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _Filter(msgspec.Struct, rename="camel"):
+    filter_type: str = ""
+    tick_size: str = ""
+    step_size: str = ""
+
+
+class _ServerTime(msgspec.Struct, rename="camel"):
+    server_time: _Time
+
+
 class _ExchangeInfo(msgspec.Struct, rename="camel"):
     symbols: list[msgspec.Raw]
     rate_limits: list[msgspec.Raw] = []
@@ -164,7 +182,9 @@ _anything = msgspec.json.Decoder()
 _rows = msgspec.json.Decoder(list[_Row])
 _error = msgspec.json.Decoder(BinanceError)
 _exchange_info = msgspec.json.Decoder(_ExchangeInfo)
-_symbol_info = msgspec.json.Decoder(SymbolInfo)
+_listed = msgspec.json.Decoder(_Listed)
+_filters = msgspec.json.Decoder(list[_Filter])
+_server_time = msgspec.json.Decoder(_ServerTime)
 _rate_limit = msgspec.json.Decoder(_RateLimit)
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -244,7 +264,7 @@ def parse_exchange_info(body: bytes) -> ExchangeInfo:
     unreadable = 0
     for raw in answer.symbols:
         try:
-            info = _symbol_info.decode(raw)
+            info = _with_steps(_listed.decode(raw))
         except _UNREADABLE:
             unreadable += 1
             continue
@@ -255,6 +275,33 @@ def parse_exchange_info(body: bytes) -> ExchangeInfo:
     if not symbols:
         raise UnreadableAnswer(f"exchangeInfo answer: none of its {len(answer.symbols)} symbols can be read")
     return ExchangeInfo(symbols, _weight_limit(answer.rate_limits), unreadable)
+
+
+def parse_server_time(body: bytes) -> int:
+    """Read a ``time`` answer: UNIX milliseconds. Raises `UnreadableAnswer`."""
+    try:
+        return _server_time.decode(body).server_time
+    except _UNREADABLE as error:
+        raise UnreadableAnswer(f"time answer: {_excerpt(error)}; documented: serverTime") from error
+
+
+def _with_steps(listed: _Listed) -> SymbolInfo:
+    """A symbol with what its filters say of its steps. A symbol whose filters cannot be read is still listed."""
+    info = {name: getattr(listed, name) for name in SymbolInfo.__struct_fields__}
+    try:
+        filters = _filters.decode(listed.filters)
+    except _UNREADABLE:
+        filters = []
+    for one in filters:
+        if one.filter_type == "PRICE_FILTER":
+            info["tick_size"] = _step(one.tick_size)
+        elif one.filter_type == "LOT_SIZE":
+            info["step_size"] = _step(one.step_size)
+    return SymbolInfo(**info)
+
+
+def _step(text: str) -> str:
+    return text if _decimal(text) and Decimal(text) else ""
 
 
 def _weight_limit(rate_limits: list[msgspec.Raw]) -> int | None:

@@ -43,6 +43,22 @@ def history(series: Series, entries: Sequence[Entry]) -> bytes:
     return (b"," + opening).join(texts)
 
 
+_COLUMNS = tuple(f'"{name}":'.encode("ascii") for name in ("open", "high", "low", "close", "volume"))
+"""How the values after the time begin in an entry's text, in their order there."""
+
+
+def columns(entries: Iterable[Entry]) -> list[list[bytes]]:
+    """The same decimals by kind, as JSON numbers: open times (UNIX seconds), opens, highs, lows, closes, volumes."""
+    made: list[list[bytes]] = [[] for _ in range(1 + len(_COLUMNS))]
+    times, *others = made
+    for entry in entries:
+        time, *values, _ = (entry.text or entry.write()).split(b",", len(made))
+        times.append(time)
+        for column, opening, value in zip(others, _COLUMNS, values, strict=True):
+            column.append(value.removeprefix(opening))
+    return made
+
+
 def catch_up(series: Series, entries: Sequence[Entry], position: Position) -> list[bytes]:
     """One catch-up, in time order; only its last message carries the position.
 

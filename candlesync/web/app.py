@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import structlog
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from prometheus_client import CollectorRegistry
-from quart import Response, request
+from quart import Blueprint, Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioWebsocket
 from werkzeug.exceptions import HTTPException
@@ -16,6 +18,7 @@ from candlesync.binance.symbols import Symbols
 from candlesync.errors import CandlesyncError
 from candlesync.supervisor import Supervisor
 from candlesync.web.access import Access
+from candlesync.web.docs import docs_routes
 from candlesync.web.health import Nodes, health_routes
 from candlesync.web.history import History
 from candlesync.web.live import Sockets, refuse
@@ -66,11 +69,13 @@ def create_app(
     archive: Archive,
     access: Access,
     nodes: Nodes | None = None,
+    doors: Iterable[Blueprint] = (),
 ) -> QuartTrio:
-    """The application over the parts that serve it.
+    """The application over the parts that serve it, and the ``doors`` for programs that speak other protocols.
 
     ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any.
-    ``access`` stands before all that answers. ``archive`` has what is older than the store.
+    ``access`` stands before all that answers. ``archive`` has what is older than the store. ``doors`` are the routes of
+    other APIs.
     """
     app = QuartTrio(__name__, static_folder=None)
     app.websocket_class = _Websocket
@@ -78,10 +83,8 @@ def create_app(
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     history = History(supervisor, archive)
-    app.register_blueprint(history.routes())
-    app.register_blueprint(sockets.routes())
-    app.register_blueprint(health_routes(supervisor, symbols, registry, stopping, nodes))
-    app.register_blueprint(page_routes())
+    probes = health_routes(supervisor, symbols, registry, stopping, nodes)
+    _register(app, history.routes(), sockets.routes(), probes, page_routes(), docs_routes(access), *doors)
 
     _be_lenient(app)
     app.asgi_app = ReadyAnswers(app.asgi_app, supervisor, history, _CROSS_ORIGIN)  # type: ignore[method-assign] # as below
@@ -103,12 +106,20 @@ def create_app(
             case _:
                 refusal = Refusal("bad_request", error.description or "the request cannot be read")
         response = refuse(refusal)
+        asked = request if has_request_context() else websocket
+        response.set_data(access.body_of(refusal, asked.path))
         response.status_code = status
         for name, value in error.get_headers():
             if name.lower() == "allow":
                 response.headers[name] = value
         return response
 
+    _allow_all_origins(app)
+    app.asgi_app = access.before(app.asgi_app)  # type: ignore[method-assign] # Quart's documented place for middleware
+    return app
+
+
+def _allow_all_origins(app: QuartTrio) -> None:
     @app.after_request
     async def allow_all_origins(response: Response) -> Response:
         response.headers.update(_CROSS_ORIGIN)
@@ -120,8 +131,10 @@ def create_app(
             response.headers["Access-Control-Max-Age"] = "86400"
         return response
 
-    app.asgi_app = access.before(app.asgi_app)  # type: ignore[method-assign] # Quart's documented place for middleware
-    return app
+
+def _register(app: QuartTrio, *routes: Blueprint) -> None:
+    for blueprint in routes:
+        app.register_blueprint(blueprint)
 
 
 def _be_lenient(app: QuartTrio) -> None:

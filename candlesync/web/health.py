@@ -9,10 +9,29 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from quart import Blueprint, Response
 
 from candlesync.binance.symbols import Symbols
-from candlesync.core.interval import INTERVALS
+from candlesync.web.openapi import Operation, Reply, documented
+from candlesync.web.shapes import Health, Listed, Listing, Ready
 from candlesync.web.stopping import Stopping
 
 _encode = msgspec.json.Encoder().encode
+
+
+_HEALTH = Operation("Server", "Whether the process is alive", (Reply(200, "It is", (Health,)),))
+_READY = Operation(
+    "Server",
+    "Whether the server is ready",
+    (
+        Reply(200, "It is", (Ready,)),
+        Reply(503, "A pinned series was never live or has not been for a while; or the server goes down", (Ready,)),
+    ),
+)
+_METRICS = Operation("Server", "Metrics for Prometheus", (Reply(200, "They are", (str,), "text/plain"),))
+_LISTING = Operation(
+    "Candles",
+    "The symbols that Binance lists, and the intervals",
+    (Reply(200, "They are", (Listing,)),),
+    errors=("upstream_unavailable",),
+)
 
 
 class Readiness(Protocol):
@@ -47,34 +66,33 @@ def health_routes(
     routes = Blueprint("health", __name__)
 
     @routes.get("/health")
+    @documented(_HEALTH)
     async def health() -> Response:
-        return _json({"status": "alive"})
+        return _json(Health())
 
     @routes.get("/ready")
+    @documented(_READY)
     async def ready() -> Response:
-        shared = {} if nodes is None else {"node": nodes.name, "owners": nodes.owners()}
         if stopping.is_set():
-            return _json({"status": "stopping", "series": {}, **shared}, 503)
-        reasons = readiness.not_ready()
-        status = "not ready" if reasons else "ready"
-        return _json({"status": status, "series": reasons, **shared}, 503 if reasons else 200)
+            answer = Ready("stopping", {})
+        else:
+            reasons = readiness.not_ready()
+            answer = Ready("not ready" if reasons else "ready", reasons)
+        if nodes is not None:
+            answer = msgspec.structs.replace(answer, node=nodes.name, owners=nodes.owners())
+        return _json(answer, 200 if answer.status == "ready" else 503)
 
     @routes.get("/metrics")
+    @documented(_METRICS)
     async def metrics() -> Response:
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     @routes.get("/symbols")
+    @documented(_LISTING)
     async def listed() -> Response:
         infos = await symbols.all()
-        return _json(
-            {
-                "intervals": [str(interval) for interval in INTERVALS],
-                "symbols": [
-                    {"symbol": info.symbol, "status": info.status, "base": info.base_asset, "quote": info.quote_asset}
-                    for info in infos
-                ],
-            }
-        )
+        listing = (Listed(info.symbol, info.status, info.base_asset, info.quote_asset) for info in infos)
+        return _json(Listing(symbols.intervals, tuple(listing)))
 
     return routes
 

@@ -12,10 +12,13 @@ from werkzeug.http import parse_accept_header, parse_etags, quote_etag
 
 from candlesync.archive import Archive
 from candlesync.core import wire
+from candlesync.core.sync import State
 from candlesync.hub import Topic
 from candlesync.supervisor import Supervisor
 from candlesync.web.bodies import Bodies, Question
-from candlesync.web.parameters import read_before, read_limit, read_series
+from candlesync.web.openapi import Header, Operation, Parameter, Reply, documented
+from candlesync.web.parameters import BEFORE, COUNT, INTERVAL, SYMBOL, read_before, read_limit, read_series
+from candlesync.web.shapes import Candle
 
 _IDENTITY = "identity"
 _GZIP = "gzip"
@@ -25,6 +28,37 @@ _LEVEL = 4
 """Of the gzip of answers with older candles, which are not kept in pieces; zlib's usual 6 takes twice as long."""
 _FEWEST = 8
 """Candles that are worth compressing: fewer fit into one packet as they are."""
+
+STATE = Header(
+    "Candlesync-State",
+    "`live`: connected and whole; `syncing`: true up to the newest candle, catching up; `stale`: no connection.",
+    {"type": "string", "enum": [state.value for state in State]},
+)
+_ETAG = Header("ETag", "Of this answer in this form; for `If-None-Match`.", {"type": "string"})
+_POSITION = Header(
+    "Candlesync-Position", "For a WebSocket's `position=`; not with `before`.", {"type": "string"}, required=False
+)
+_OPERATION = Operation(
+    "Candles",
+    "Candles of a series",
+    description=(
+        "The newest candles, ascending; the last one may be forming. A series that is not followed yet is started: the "
+        "answer waits for its first candles, at most some seconds. With `before` it goes back beyond what is stored: "
+        "such candles are read from Binance, and their `rev` is 0; an empty array says that there is nothing older."
+    ),
+    parameters=(
+        SYMBOL,
+        INTERVAL,
+        COUNT,
+        BEFORE,
+        Parameter("If-None-Match", "header", "The `ETag` of the answer that is known already.", {"type": "string"}),
+    ),
+    replies=(
+        Reply(200, "The candles", (list[Candle],), headers=(_ETAG, STATE, _POSITION)),
+        Reply(304, "Nothing has changed", headers=(_ETAG, STATE, _POSITION)),
+    ),
+    errors=("bad_limit", "bad_interval", "bad_parameter", "unknown_symbol", "upstream_unavailable"),
+)
 
 Headers = Iterable[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case, values in Latin-1."""
@@ -56,6 +90,7 @@ class History:
         routes = Blueprint("history", __name__)
 
         @routes.get("/candles/<symbol>/<interval>")
+        @documented(_OPERATION)
         async def candles(symbol: str, interval: str) -> Response:
             series = read_series(symbol, interval)
             question = read_question(request.args.getlist("limit"), request.args.getlist("before"))

@@ -6,9 +6,11 @@ import gzip
 import json
 import os
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +27,7 @@ from candlesync.binance.parse import (
     parse_exchange_info,
     parse_frame,
     parse_rows,
+    parse_server_time,
 )
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import INTERVALS, Interval
@@ -494,6 +497,34 @@ def test_exchange_info_needs_no_more_than_a_name() -> None:
     assert info.weight_limit == 6000
 
 
+def test_futures_are_read_as_spot_is() -> None:
+    """Contracts have other names, fewer decimals, and descriptions of their own."""
+    bar = BAR | {"s": "BTCUSDT_260925", "o": "63906.6", "c": "63899.60", "v": "2", "q": "127799.2", "V": "0.126"}
+    event = {"stream": "btcusdt_260925@kline_1m", "data": EVENT | {"s": "BTCUSDT_260925", "k": bar}}
+    frame = parse_frame(json.dumps(event))
+    assert isinstance(frame, Kline)
+    assert frame.series == Series("BTCUSDT_260925", Interval.M1)
+    assert (frame.candle.open, frame.candle.close, frame.candle.volume) == ("63906.6", "63899.60", "2")
+    contract = {
+        "symbol": "BTCUSDT_260925",
+        "pair": "BTCUSDT",
+        "contractType": "CURRENT_QUARTER",
+        "status": "TRADING",
+        "baseAsset": "BTC",
+        "quoteAsset": "USDT",
+        "marginAsset": "USDT",
+        "filters": [{"filterType": "PRICE_FILTER", "tickSize": "0.10"}],
+    }
+    limits = [
+        {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2400},
+        {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 300},
+    ]
+    body = {"timezone": "UTC", "futuresType": "U_MARGINED", "assets": [], "symbols": [contract], "rateLimits": limits}
+    info = parse_exchange_info(json.dumps(body).encode())
+    assert info.symbols == {"BTCUSDT_260925": SymbolInfo("BTCUSDT_260925", "TRADING", "BTC", "USDT", tick_size="0.10")}
+    assert (info.weight_limit, info.unreadable) == (2400, 0)
+
+
 @pytest.mark.parametrize("limits", [[], [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "limit": 1}]])
 def test_exchange_info_that_tells_no_limit(limits: list[Any]) -> None:
     body = json.dumps({"symbols": [{"symbol": "BTCUSDT"}], "rateLimits": limits}).encode()
@@ -556,13 +587,47 @@ def test_recorded_klines_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "symbols", "limit"),
-    [("exchangeInfo_20211012_full", 1695, 1200), ("exchangeInfo_gct_weight6000", 25, 6000)],
+    ("name", "symbols", "limit", "tick"),
+    [
+        ("exchangeInfo_20211012_full", 1695, 1200, "0.000001"),
+        ("exchangeInfo_gct_weight6000", 25, 6000, "0.00001"),
+    ],
 )
-def test_recorded_exchange_info(name: str, symbols: int, limit: int) -> None:
+def test_recorded_exchange_info(name: str, symbols: int, limit: int, tick: str) -> None:
     info = parse_exchange_info(gzip.decompress(shared(f"rest/{name}.json.gz").read_bytes()))
     assert (len(info.symbols), info.unreadable, info.weight_limit) == (symbols, 0, limit)
-    assert info.symbols["ETHBTC"] == SymbolInfo("ETHBTC", "TRADING", "ETH", "BTC", is_spot=True)
+    ethbtc = info.symbols["ETHBTC"]
+    assert msgspec.structs.replace(ethbtc, tick_size="", step_size="") == SymbolInfo("ETHBTC", "TRADING", "ETH", "BTC")
+    assert (Decimal(ethbtc.tick_size), Decimal(ethbtc.step_size)) == (Decimal(tick), Decimal("0.0001"))
+    assert all(known.tick_size and known.step_size for known in info.symbols.values())
+
+
+@pytest.mark.parametrize("filters", [None, 7, "PRICE_FILTER", [7], [{"filterType": 7}], [{}], {}])
+def test_a_symbol_whose_filters_cannot_be_read_is_listed_all_the_same(filters: Any) -> None:
+    body = json.dumps({"symbols": [{"symbol": "BTCUSDT", "filters": filters}]}).encode()
+    assert parse_exchange_info(body).symbols == {"BTCUSDT": SymbolInfo("BTCUSDT")}
+
+
+@pytest.mark.parametrize(
+    ("told", "read"), [("0.01000000", "0.01000000"), ("5", "5"), ("0.00000000", ""), ("1e-8", ""), ("-1", ""), ("", "")]
+)
+def test_a_step_is_a_decimal_that_is_not_zero(told: str, read: str) -> None:
+    filters = [{"filterType": "PRICE_FILTER", "tickSize": told}, {"filterType": "LOT_SIZE", "stepSize": told}]
+    # Market orders have steps of their own.
+    filters.append({"filterType": "MARKET_LOT_SIZE", "stepSize": "7"})
+    info = parse_exchange_info(json.dumps({"symbols": [{"symbol": "BTCUSDT", "filters": filters}]}).encode())
+    assert info.symbols["BTCUSDT"] == SymbolInfo("BTCUSDT", tick_size=read, step_size=read)
+
+
+def test_the_time() -> None:
+    assert parse_server_time(b'{"serverTime":1700000000123}') == 1_700_000_000_123
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b'{"serverTime":"1700000000123"}', b'{"serverTime":1700000000123000}', b"\xff"]
+)
+def test_what_is_no_time(body: bytes) -> None:
+    refusal(parse_server_time, body, UnreadableAnswer)
 
 
 def test_recorded_errors() -> None:

@@ -48,6 +48,20 @@ def test_a_filled_candle_says_so_after_closed_and_only_it() -> None:
     assert "filled" not in encoded(Entry(candle(T0), 7))
 
 
+def test_columns_are_the_same_decimals_by_kind() -> None:
+    entries = [Entry(candle(T0), 3), Entry(flat(T0 + 60_000, "1.0"), 3), Entry(forming(T0 + 120_000, trades=7), 4)]
+    entries[0].pack()  # one that was never sent is written for it
+    assert wire.columns(entries) == [
+        [b"1700000040", b"1700000100", b"1700000160"],
+        [b"37000.00000000", b"1.0", b"37000.00000000"],
+        [b"37100.00000000", b"1.0", b"37100.00000000"],
+        [b"36900.00000000", b"1.0", b"36900.00000000"],
+        [b"37012.31000000", b"1.0", b"37012.31000000"],
+        [b"10.50000000", b"0.00000000", b"7.50000000"],
+    ]
+    assert wire.columns([]) == [[]] * 6
+
+
 def test_a_position_ends_the_message() -> None:
     plain = wire.encode(BTC, Entry(candle(T0), 1))
     assert wire.with_position(plain, POSITION) == plain[:-1] + b',"position":"life0-1234"}'

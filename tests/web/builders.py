@@ -40,6 +40,8 @@ from candlesync.core.candle import Candle, Series
 from candlesync.core.entry import Entry
 from candlesync.core.replica import Commit
 from candlesync.core.sync import State
+from candlesync.doors.binance.streams import stream_routes
+from candlesync.doors.udf.routes import udf_routes
 from candlesync.edge.line import SEND_BUFFER
 from candlesync.edge.server import install
 from candlesync.errors import CandlesyncError, UnknownSymbol
@@ -69,13 +71,23 @@ def clean_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     ]
 
 
-def symbols_over(names: Iterable[str], status: int = 200) -> tuple[Symbols, Rest]:
-    """Binance's list of symbols, answered by a small REST of our own, and that REST's client."""
-    listed = [{"symbol": name, "status": "TRADING", "baseAsset": name[:3], "quoteAsset": name[3:]} for name in names]
+def symbols_over(listed: Iterable[str | dict[str, Any]], status: int = 200) -> tuple[Symbols, Rest]:
+    """Binance's list of symbols, answered by a small REST of our own, and that REST's client.
 
-    async def binance(_request: httpx.Request) -> httpx.Response:
+    A symbol is a name, or all that is listed of it. Its time is Trio's, after 2023-11-14 22:13:20.
+    """
+    infos = [
+        {"symbol": info, "status": "TRADING", "baseAsset": info[:3], "quoteAsset": info[3:]}
+        if isinstance(info, str)
+        else info
+        for info in listed
+    ]
+
+    async def binance(request: httpx.Request) -> httpx.Response:
         await trio.lowlevel.checkpoint()
-        return httpx.Response(status, json={"symbols": listed})
+        if request.url.path == "/api/v3/time":
+            return httpx.Response(status, json={"serverTime": 1_700_000_000_000 + int(trio.current_time() * 1000)})
+        return httpx.Response(status, json={"symbols": infos})
 
     client = httpx.AsyncClient(transport=httpx.MockTransport(binance), base_url="http://binance")
     rest = Rest(client, WeightBudget(WeightSettings(spread=0)), RestSettings(attempts=1))
@@ -142,7 +154,7 @@ class Web:
         max_subscriptions: int = 500,
         message_rate: float = 50.0,
         access: AccessSettings | None = None,
-        listed: Sequence[str] = ("BTCUSDT", "ETHUSDT"),
+        listed: Sequence[str | dict[str, Any]] = ("BTCUSDT", "ETHUSDT"),
         binance_status: int = 200,
         max_connections: int = 10_000,
         klines: Klines | None = None,
@@ -170,7 +182,17 @@ class Web:
         ).registry()
         self.archive = Archive(klines or NothingOlder())
         self.app: QuartTrio = create_app(
-            self.supervisor, symbols, self.sockets, registry, self.stopping, archive=self.archive, access=self.access
+            self.supervisor,
+            symbols,
+            self.sockets,
+            registry,
+            self.stopping,
+            archive=self.archive,
+            access=self.access,
+            doors=(
+                stream_routes(self.supervisor, self.sockets),
+                udf_routes(self.supervisor, symbols, self.archive, rest),
+            ),
         )
 
     def topic(

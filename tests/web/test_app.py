@@ -7,7 +7,17 @@ import pytest
 from candlesync.errors import CandlesyncError, Fenced
 from tests.web.builders import Web
 
-PATHS = ["/candles/BTCUSDT/1m", "/symbols", "/health", "/ready", "/metrics", "/"]
+PATHS = [
+    "/candles/BTCUSDT/1m",
+    "/symbols",
+    "/health",
+    "/ready",
+    "/metrics",
+    "/",
+    "/docs",
+    "/openapi.json",
+    "/udf/config",
+]
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/candles/NOPE/1m", "/candles/BTCUSDT/2m", "/nope", "/ws/candles"])

@@ -11,7 +11,10 @@ import pytest
 
 from tests.web.builders import Web
 
-FILES = ("candlesync.js", "icon.svg", "lightweight-charts.js", "page.css", "page.js", "search.js")
+FILES = (
+    *("candlesync.js", "docs.css", "docs.js", "icon.svg", "lightweight-charts.js", "page.css", "page.js", "search.js"),
+    *("swagger-ui-bundle.js", "swagger-ui.css"),
+)
 
 
 async def test_the_page_loads_nothing_from_elsewhere() -> None:
@@ -54,6 +57,24 @@ async def test_the_page_names_the_hash_of_the_charts_and_shows_their_notice() ->
     assert "https://www.tradingview.com/" in page
 
 
+async def test_the_page_of_rest_loads_nothing_from_elsewhere_and_names_the_hashes() -> None:
+    web = Web()
+    page = await web.get("/docs")
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert page.headers["Referrer-Policy"] == "no-referrer"
+    # Swagger UI has its icons in its style sheet; all else is as for the chart.
+    chart = (await web.get("/")).headers["Content-Security-Policy"]
+    assert page.headers["Content-Security-Policy"] == chart.replace("img-src 'self'", "img-src 'self' data:")
+    text = page.body.decode()
+    loaded = dict(re.findall(r'<(?:script|link)[^>]* (?:src|href)="static/([^"]+)"(?: integrity="([^"]+)")?', text))
+    assert set(loaded) == {"icon.svg", "docs.css", "docs.js", "swagger-ui-bundle.js", "swagger-ui.css"}
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
+        body = (await web.get(f"/static/{name}")).body
+        assert loaded[name] == f"sha384-{b64encode(sha384(body).digest()).decode()}"
+    assert "Copyright 2017 SmartBear Software" in text
+    assert "Apache License 2.0" in text
+
+
 @pytest.mark.parametrize("name", FILES)
 async def test_a_file_has_its_type_and_can_be_read_by_front_ends_of_other_origins(name: str) -> None:
     answer = await Web().get(f"/static/{name}", Origin="https://chart.example")
@@ -64,7 +85,7 @@ async def test_a_file_has_its_type_and_can_be_read_by_front_ends_of_other_origin
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
-@pytest.mark.parametrize("path", ["/", "/static/page.js", "/static/lightweight-charts.js"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/static/page.js", "/static/lightweight-charts.js"])
 async def test_a_file_that_has_not_changed_is_not_sent_again(path: str) -> None:
     web = Web()
     plain, small = await web.get(path), await web.get(path, Accept_Encoding="gzip, br")
