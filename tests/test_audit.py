@@ -257,3 +257,15 @@ async def test_the_share_bounds_how_fast_it_asks(autojump_clock: MockClock) -> N
     async with audited(world, budget, settings) as (_, audit):
         await trio.sleep(600)
         assert 45 <= audit.statistics().questions <= 51
+
+
+async def test_where_a_question_weighs_more_fewer_are_put(autojump_clock: MockClock) -> None:
+    world = world_of_minutes()
+    settings = AuditSettings(every=1.0, whole_every=1.0, back_off_cap=1.0)
+    audit = Audit(settings, WeightBudget(WeightSettings(limit=100)), weight_of=lambda _: 5, jitter=lambda: 0.5)
+    async with world.running() as synchronizer, trio.open_nursery() as nursery:
+        nursery.start_soon(audit.run)
+        with audit.following(synchronizer):
+            await trio.sleep(600)
+            assert 18 <= audit.statistics().questions <= 21
+        nursery.cancel_scope.cancel()
