@@ -12,6 +12,7 @@ or must be told something else first, is marked, and pulls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -133,6 +134,10 @@ class Topic:
         """When somebody last asked for the series, and since when it is here (trio time)."""
         self.failure = ""
         """Why the series has no candles, or no newer ones, in words; empty when all is well."""
+        self.failing_until = -math.inf
+        """Before this nothing is tried again (trio time); says nothing when there is no failure."""
+        self.is_pinned = False
+        """Whether the series is wanted whoever is there."""
         self.refusal: CandlesyncError | None = None
         """Why the series will never have candles."""
         self.lock = trio.Lock()
@@ -147,6 +152,12 @@ class Topic:
     def is_begun(self) -> bool:
         """Whether there are candles to serve."""
         return len(self.replica) > 0
+
+    @property
+    def reason(self) -> str:
+        """The failure, and in how many seconds it can be over; empty when all is well."""
+        seconds = self.failing_until - trio.current_time()
+        return f"{self.failure}; tried again in {seconds:.0f} s" if self.failure and seconds >= 1 else self.failure
 
     async def begun(self) -> None:
         """Wait until there are candles to serve; raises the series' refusal when there will be none."""
@@ -253,6 +264,11 @@ class Topic:
     def idle_since(self) -> float | None:
         """Since when nobody has wanted the series (trio time); `None` while somebody subscribes."""
         return None if self._pulling or self._parked else self.used_at
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether somebody would notice first that the series is not live: it is pinned, or has a subscriber."""
+        return self.is_pinned or self.idle_since is None
 
     @property
     def subscribers(self) -> set[Subscriber]:

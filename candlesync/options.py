@@ -16,6 +16,7 @@ from candlesync.binance.venue import SPOT, VENUES
 from candlesync.binance.weight import WeightSettings
 from candlesync.config import Settings
 from candlesync.core.address import Networks
+from candlesync.core.audit import AuditSettings
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.sync import Rules
 from candlesync.inspection import InspectionSettings
@@ -269,6 +270,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="A stream that shows nothing for so long is compared with REST, to see whether it is dead.",
     ),
     _option(
+        "--audit-share",
+        default=_DEFAULTS.audit.share,
+        type=_Number(0.0, _DEFAULTS.audit.busy),
+        help="Part of Binance's request weight that comparing live series with REST may take; 0 turns it off.",
+    ),
+    _option(
         "--max-connections",
         default=_DEFAULTS.max_connections,
         type=click.IntRange(1),
@@ -394,6 +401,7 @@ def _settings(values: dict[str, Any]) -> Settings:
             symbols_per_connection=values["symbols_per_connection"],
         ),
         inspection=InspectionSettings(silence=values["silence"]),
+        audit=AuditSettings(share=values["audit_share"]),
         supervisor=SupervisorSettings(
             max_symbols=values["max_symbols"],
             idle=values["idle"],

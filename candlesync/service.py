@@ -21,6 +21,7 @@ from quart_trio import QuartTrio
 
 from candlesync.announcements import Announcements
 from candlesync.archive import Archive
+from candlesync.audit import Audit
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest, open_client
@@ -78,6 +79,7 @@ class Service:
         self._client = client or open_client(settings.rest)
         self._rest = Rest(self._client, WeightBudget(settings.weight), settings.rest)
         self._archive = Archive(self._rest)
+        self._audit = Audit(settings.audit, self._rest.budget, weight_of=settings.rest.venue.klines_weight)
         self._feeds = FeedPool(settings.stream, ConnectionPace(settings.stream), connect=connect)
         self._redis = None if settings.store is None else RedisStore(settings.store, settings.rules.history)
         self._shared = shared or self._redis
@@ -108,6 +110,7 @@ class Service:
             inspection=settings.inspection,
             ownership=ownership,
             announcements=announcements,
+            audit=self._audit,
             record=record,
         )
         self._sockets = sockets = Sockets(
@@ -132,6 +135,7 @@ class Service:
             connections=self.connections,
             nodes=self.nodes,
             redis=self._redis,
+            audit=self._audit,
         )
         self.app: QuartTrio = create_app(
             self.supervisor,
@@ -160,6 +164,7 @@ class Service:
                 await consumers.start(self._passing.run)
                 await consumers.start(self._sockets.turn.run)
                 await consumers.start(self.supervisor.run)
+                consumers.start_soon(self._audit.run)
                 self._runs = True
                 consumers.start_soon(self._note_end)
                 task_status.started()

@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from candlesync.announcements import Announcements
+from candlesync.audit import Audit
 from candlesync.binance.pool import FeedPool, SymbolFeed
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
@@ -49,6 +50,7 @@ class Means:
     inspection: InspectionSettings
     ownership: Ownership
     announcements: Announcements
+    audit: Audit
     record: Record = field(default_factory=Record)
 
 
@@ -198,7 +200,10 @@ class SymbolTask:
                     nursery.start_soon(watch_silence, synchronizer, means.inspection, feed.reconnect)
                     nursery.start_soon(watch_fills, synchronizer, means.inspection)
                     try:
-                        with means.announcements.each_time_listening(synchronizer.doubt):
+                        with (
+                            means.announcements.each_time_listening(synchronizer.doubt),
+                            means.audit.following(synchronizer),
+                        ):
                             await synchronizer.run()
                     except Fenced as error:
                         # No error: another node owns the symbol, or the store has lost who does. What is left of

@@ -29,6 +29,7 @@ from typing import Protocol, TypeGuard, TypeVar
 import structlog
 import trio
 
+from candlesync.core.audit import Finding, Question, compare
 from candlesync.core.candle import Candle, Series
 from candlesync.core.healing import SeriesHealing
 from candlesync.core.position import Position
@@ -41,6 +42,9 @@ from candlesync.store.base import ASK_AGAIN_CAP, ASK_AGAIN_FIRST, PromptStore, S
 
 _log = structlog.get_logger(__name__)
 
+_COURTESY = 1.0
+"""Seconds by which a series that nobody looks at lets the others go first."""
+
 Answer = TypeVar("Answer")
 
 
@@ -48,9 +52,9 @@ class Klines(Protocol):
     """What a synchronizer asks of Binance's REST (``binance.rest.Rest``)."""
 
     async def klines(
-        self, series: Series, *, start_time: int | None = None, patience: float = ...
+        self, series: Series, *, start_time: int | None = None, limit: int = ..., patience: float = ...
     ) -> tuple[Candle, ...]:
-        """The oldest rows from ``start_time`` (milliseconds) on."""
+        """The oldest rows from ``start_time`` (milliseconds) on, at most ``limit``."""
         ...
 
     async def newest(self, series: Series, count: int, *, patience: float = ...) -> tuple[Candle, ...]:
@@ -154,6 +158,7 @@ class Synchronizer:
                 if wait is not None:
                     await self._sleep(wait)
         finally:
+            self.topic.failing_until = -math.inf
             self.sync.lost()
             self._tell_state()
             self._healing.abandon()
@@ -170,6 +175,27 @@ class Synchronizer:
             unshown = self.sync.inspected(rows)
         self._event.set()
         return unshown
+
+    async def audit(self, question: Question) -> tuple[Finding, int] | None:
+        """Compare a part of the series with REST; what was found, and how many candles are corrected for it.
+
+        `None` when the series is not live (any more): nothing is compared then. Live candles go on meanwhile, as in
+        `inspect`. Raises `UpstreamUnavailable`, and `UnknownSymbol` when Binance does not know it any more.
+        """
+        rows = await self._klines.klines(
+            self.series, start_time=question.start, limit=question.limit, patience=self._patience
+        )
+        with trio.move_on_after(self._commit_timeout):
+            async with self.topic.lock:
+                if self.topic.state is not State.LIVE:
+                    return None
+                finding = compare(self.topic.replica, question, rows)
+                corrections = self.sync.statistics.corrections
+                if finding.differing:
+                    self.sync.inspected(rows)
+                    self._event.set()
+                return finding, self.sync.statistics.corrections - corrections
+        return None
 
     async def _step(self) -> Wait | Idle | None:
         """One turn of the critical section; what to wait for before the next, if for anything."""
@@ -204,7 +230,10 @@ class Synchronizer:
             if not self.topic.failure:
                 _log.warning("backfill failed", series=str(self.series), reason=str(error))
             self.topic.failure = str(error)
-            self.sync.failed(error.retry_after)
+            self.topic.failing_until = trio.current_time() + error.retry_after
+            # All who wait for a ban's end wait for the same moment: those come first whom somebody is looking at.
+            courtesy = 0.0 if self.topic.is_looked_at or not error.retry_after else _COURTESY
+            self.sync.failed(error.retry_after + courtesy)
             return
         self._record.backfills.observe(trio.current_time() - asked_at)
         self.topic.failure = "" if rows else "Binance shows no candles of it yet"
@@ -339,7 +368,7 @@ class Synchronizer:
             _log.warning("the store does not answer", series=str(self.series), reason=str(error))
         self._note_refusal()
         self._store_answers = False
-        self.topic.failure = str(error)
+        self.topic.failure, self.topic.failing_until = str(error), -math.inf
         self._tell_state()
 
     async def _sleep(self, wait: Wait | Idle) -> None:

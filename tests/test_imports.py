@@ -20,7 +20,7 @@ LAYERS = (
     ("hub", "store", "binance", "client"),
     ("announcements", "archive", "follower", "ownership", "synchronizer"),
     ("leases",),
-    ("inspection",),
+    ("audit", "inspection"),
     ("symbol",),
     ("supervisor",),
     ("web",),

@@ -313,6 +313,7 @@ class Rest:
         with trio.move_on_at(deadline):
             return await self._persist(question, deadline, failed)
         self._failures["impatience"] += 1
+        self.budget.failed(f"nothing within {patience:g} s")
         what_happened = f"; the last attempt: {failed[-1]}" if failed else ""
         raise UpstreamUnavailable(
             f"no usable answer to {question.path} within {patience:g} s{what_happened}",
@@ -332,15 +333,19 @@ class Rest:
                 if answer.status == 451 and self._hosts.refused(answer.url):
                     self._failures["location"] += 1
                     continue  # of the next host; there are few, and none is asked again
-                return self._judge(question, answer)
+                result = self._judge(question, answer)
             except (_Fault, UnreadableAnswer) as failure:
                 sent_before = True
+                self.budget.failed(str(failure))
                 failed.append(failure)
                 pause = self._pause(len(failed))
                 if len(failed) >= self._settings.attempts or trio.current_time() + pause >= deadline:
                     kind = UnreadableAnswer if isinstance(failure, UnreadableAnswer) else UpstreamUnavailable
                     raise kind(f"{question.path} failed {len(failed)} times: {failure}") from failure
                 _log.info("asking Binance again", path=question.path, failure=str(failure), pause=round(pause, 2))
+            else:
+                self.budget.answered()
+                return result
             await trio.sleep(pause)
 
     def _pause(self, failures: int) -> float:

@@ -261,10 +261,14 @@ class Sync:
         return unshown
 
     def failed(self, retry_after: float = 0.0) -> None:
-        """REST could not be asked; ``retry_after`` seconds at least must pass."""
+        """REST could not be asked; ``retry_after`` seconds at least must pass, and 0 says nothing."""
+        if retry_after:
+            # When there will be a turn is known: to come later would only be to lose it.
+            self._wait = Wait(max(self._rules.retry_first, retry_after))
+            return
         wait = min(self._rules.retry_cap, self._rules.retry_first * 2.0 ** min(self._failures, 16))
         self._failures += 1
-        self._wait = Wait(max(wait, retry_after))
+        self._wait = Wait(wait)
 
     def waited(self, wait: Wait) -> None:
         """The time of a `Wait` has passed."""

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from candlesync.audit import Audit
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest
 from candlesync.core.candle import Series
@@ -27,7 +28,7 @@ from candlesync.web.connections import Connections
 from candlesync.web.families import histogram
 from candlesync.web.live import Sockets
 from candlesync.web.metrics_clients import client_metrics
-from candlesync.web.metrics_upstream import lease_metrics, store_metrics, upstream_metrics
+from candlesync.web.metrics_upstream import audit_metrics, lease_metrics, store_metrics, upstream_metrics
 
 _LABELS = ("symbol", "interval")
 _OTHER = ["other", "other"]
@@ -49,6 +50,7 @@ class Metrics(Collector):
         connections: Connections,
         nodes: SharedOwnership | None = None,
         redis: RedisStore | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self._hub = hub
         self._supervisor = supervisor
@@ -60,6 +62,7 @@ class Metrics(Collector):
         self._connections = connections
         self._nodes = nodes
         self._redis = redis
+        self._audit = audit
 
     def registry(self) -> CollectorRegistry:
         """A registry with these metrics, and those of the process: memory, CPU, open files."""
@@ -80,6 +83,8 @@ class Metrics(Collector):
             yield from lease_metrics(self._nodes)
         if self._redis is not None:
             yield from store_metrics(self._redis)
+        if self._audit is not None:
+            yield from audit_metrics(self._audit, self._supervisor.pinned)
 
     def _series(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("candlesync_series", "Series followed, by state", labels=["state"])

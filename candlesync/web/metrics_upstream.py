@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from urllib.parse import urlsplit
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from candlesync.audit import Audit
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest
+from candlesync.core.candle import Series
 from candlesync.leases import SharedOwnership
 from candlesync.store.redis import RedisStore
 from candlesync.web.families import counter_by, histogram
@@ -49,6 +52,28 @@ def upstream_metrics(client: Rest, feeds: FeedPool) -> Iterator[Metric]:
     yield histogram("candlesync_event_delay_seconds", text, pool.delay.delays)
     text = "Of the same frames, those whose event time this machine's clock does not agree with"
     yield CounterMetricFamily("candlesync_event_clock_disagreements", text, value=pool.delay.disagreements)
+
+
+def audit_metrics(audit: Audit, pinned: AbstractSet[Series]) -> Iterator[Metric]:
+    """Of the comparison with Binance's REST."""
+    statistics = audit.statistics()
+    yield GaugeMetricFamily("candlesync_audit_series", "Series audited while live", value=statistics.series)
+    for name, text in (
+        ("questions", "Questions that the audit has put to REST"),
+        ("compared", "Closed candles compared with their final rows"),
+        ("differences", "Closed candles that REST shows otherwise, or not while it shows later ones"),
+        ("corrections", "Candles corrected for it"),
+        ("whole", "Times that a series was compared as a whole"),
+        ("skipped", "Questions not put because the request weight was needed for something else"),
+        ("failures", "Questions without an answer of use"),
+    ):
+        yield CounterMetricFamily(f"candlesync_audit_{name}", text, value=getattr(statistics, name))
+    text = "Seconds since a pinned series was compared as a whole, or since it is audited"
+    ages = GaugeMetricFamily("candlesync_audit_age_seconds", text, labels=["symbol", "interval"])
+    for series, age in statistics.ages.items():
+        if series in pinned:
+            ages.add_metric([series.symbol, str(series.interval)], age)
+    yield ages
 
 
 def lease_metrics(nodes: SharedOwnership) -> Iterator[Metric]:

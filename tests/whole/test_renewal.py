@@ -162,5 +162,5 @@ async def test_renewals_are_in_the_metrics(autojump_clock: MockClock) -> None:
         world.exchange.add_fault(Shutdown(seconds=20))
         await trio.sleep(30)
         metrics = await (await world.get("/metrics")).get_data(as_text=True)
-        assert 'candlesync_stream_renewals_total 1.0' in metrics
+        assert "candlesync_stream_renewals_total 1.0" in metrics
         assert 'candlesync_stream_connection_failures_total{feed="BTCUSDT"} 0.0' in metrics
