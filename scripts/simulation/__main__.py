@@ -1,0 +1,106 @@
+"""``scripts/simulate``: the command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from . import report
+from .draw import draw
+from .runs import run_seeds
+from .schedule import Schedule, read, write
+from .shrink import shrink
+from .world import Outcome, simulate
+
+_FAILURES = Path("simulation-failures")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--seeds", default=10, show_default=True, type=click.IntRange(1), help="How many seeds, from --first on.")
+@click.option("--first", default=0, show_default=True, help="The first seed.")
+@click.option("--seed", type=int, help="Only this seed.")
+@click.option(
+    "--days", default=1.0, show_default=True, type=click.FloatRange(0.01), help="Simulated days of each seed."
+)
+@click.option("--clients", default=6, show_default=True, type=click.IntRange(0), help="Clients of the service.")
+@click.option("--jobs", default=os.cpu_count() or 1, show_default="one for each core", type=click.IntRange(1))
+@click.option(
+    "--schedule",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Repeat what this file says, as a failure has left it, instead of what the seed would draw.",
+)
+@click.option("--print", "only_print", is_flag=True, help="Run nothing: print the schedule of --seed.")
+@click.option("--keep-going", is_flag=True, help="Go on with the other seeds after a failure.")
+def main(
+    *,
+    seeds: int,
+    first: int,
+    seed: int | None,
+    days: float,
+    clients: int,
+    jobs: int,
+    path: Path | None,
+    only_print: bool,
+    keep_going: bool,
+) -> None:
+    """Run the whole service in virtual time, let all go wrong that can, and check its promises after each step.
+
+    A seed gives the same history on every run and every machine. A failure is shrunk to the faults that it takes, and
+    can be repeated exactly with the command that is printed. Ends with status 1 when an invariant was broken.
+    """
+    if path is not None or seed is not None:
+        schedule = draw(seed or 0, days, clients) if path is None else _read(path, seed)
+        if only_print:
+            click.echo(write(schedule).decode(), nl=False)
+            return
+        outcome = simulate(schedule)
+        click.echo(report.tell(outcome))
+        if path is None and outcome.violations:
+            _tell_shrunk(schedule, outcome)
+        sys.exit(bool(outcome.violations))
+    progress = report.Progress(seeds)
+    for schedule, outcome in run_seeds(range(first, first + seeds), days=days, clients=clients, jobs=jobs):
+        progress.add(outcome)
+        if outcome.violations:
+            _tell_shrunk(schedule, outcome)
+            if not keep_going:
+                break
+    click.echo(progress.summary())
+    sys.exit(bool(progress.failed))
+
+
+def _read(path: Path, seed: int | None) -> Schedule:
+    try:
+        schedule = read(path.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{path} is no schedule: {error}", param_hint="--schedule") from None
+    if seed is not None and seed != schedule.seed:
+        raise click.BadParameter(f"{path} is a schedule of seed {schedule.seed}", param_hint="--seed")
+    return schedule
+
+
+def _tell_shrunk(schedule: Schedule, outcome: Outcome) -> None:
+    """Shrink a failure, keep its schedule in a file, and say how to repeat it."""
+    invariant, at = outcome.violations[0].invariant, outcome.violations[0].at
+    report.warn(
+        f"seed {schedule.seed} breaks {invariant!r} after {at:.0f} s; shrinking its {len(schedule.events)} events"
+    )
+
+    def fails(candidate: Schedule) -> bool:
+        found = simulate(candidate).violations
+        return bool(found) and found[0].invariant == invariant
+
+    small = shrink(schedule, fails, until=at)
+    _FAILURES.mkdir(exist_ok=True)
+    path = _FAILURES / f"seed-{schedule.seed}-{invariant.replace(' ', '-')}.json"
+    path.write_bytes(write(small))
+    click.echo(report.tell_failure(small, simulate(small), path))
+
+
+if __name__ == "__main__":
+    main()

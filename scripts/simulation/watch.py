@@ -1,0 +1,210 @@
+"""Watches the service from outside: what it publishes, what it says of itself, and whether anything grows or dies.
+
+The one look into the service's own state is at what must stay bounded. What is published, and which states are told, is
+seen where the hub is told so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+import trio
+
+from candlesync import hub
+from candlesync.core.candle import Series
+from candlesync.core.replica import Commit, Snapshot
+from candlesync.core.sync import State
+from candlesync.core.wire import BATCH
+from candlesync.service import Service
+
+from .ledger import Ledger
+from .network import Witness
+from .truth import Truth
+from .verdict import Verdict
+from .view import View
+
+LOOK_EACH = 30.0
+"""Seconds between two looks at what is live, and at what waits."""
+CLOSE_WITHIN = 15.0
+"""Seconds in which a live series shows a close that the stream has shown: a slow store takes four for a commit."""
+MOST_TASKS = 600
+"""Tasks of a simulation with some clients; it has about a hundred."""
+
+
+class Watch:
+    """All that is known of one simulation from outside."""
+
+    def __init__(self, verdict: Verdict, witness: Witness, truth: Truth, history: int) -> None:
+        self.verdict = verdict
+        self.witness = witness
+        self.truth = truth
+        self.ledger = Ledger(truth, witness, verdict, self.record, history)
+        self.views: list[View] = []
+        self.messages = 0
+        self.logged: Counter[str] = Counter()
+        self._history = history
+        self._hash = hashlib.sha256()
+        self.events = 0
+        self._live_since: dict[Series, tuple[float, str, int]] = {}
+        """When a series last became live, and where it was then."""
+
+    # --- the history
+
+    def record(self, kind: str, what: str) -> None:
+        """Enter something that happened into the history."""
+        self.events += 1
+        self._hash.update(f"{trio.current_time():.6f} {kind} {what}\n".encode())
+
+    @property
+    def digest(self) -> str:
+        """The hash of the whole history so far: of each commit and all that each client got, with its time."""
+        return self._hash.hexdigest()
+
+    def view(self, name: str, series: Series) -> View:
+        """What a client has of a series."""
+        view = View(name, series, self.ledger, self.truth, self.verdict)
+        self.views.append(view)
+        return view
+
+    def saw(self, name: str, kind: str, what: str) -> None:
+        """A client got something."""
+        self.messages += kind == "message"
+        self.record(kind, f"{name} {what}")
+
+    # --- the states
+
+    def told_live(self, series: Series) -> None:
+        """A client was told that a series is live: the hub said so, and it is looked at."""
+        self.verdict.expect(series in self._live_since, "live", "{} is said to be live, and never was", series)
+
+    def told_live_after(self, view: View) -> None:
+        """A client that is not slow was told that a series is live again: it has what made it so."""
+        life, revision = self._live_since.get(view.series, (0.0, "", 0))[1:]
+        has = view.position is not None and view.position.startswith(f"{life}-")
+        ours = int(view.position.partition("-")[2]) if view.position is not None and has else -1
+        self.verdict.expect(
+            not has or ours >= revision,
+            "live",
+            "{}: told live at {}, before revision {}",
+            view.name,
+            view.position,
+            revision,
+        )
+
+    def _became_live(self, topic: hub.Topic) -> None:
+        series, verdict = topic.series, self.verdict
+        self._live_since[series] = trio.current_time(), topic.replica.life, topic.replica.revision
+        connected = self.witness.connected.get(series.symbol)
+        answer = self.witness.answers.get(series)
+        if connected is None:
+            verdict.wrong("live", f"{series} is said to be live without a connection")
+        elif answer is None or answer.asked < connected:
+            verdict.wrong("live", f"{series} is said to be live, unconfirmed since {connected}: {answer}")
+        else:
+            self._check_whole(series, max(answer.times[-2:-1], default=0))
+
+    def _check_whole(self, series: Series, final: int) -> None:
+        tail = self.ledger.book(series).tail
+        closed, _ = self.witness.closed.get(series, (0, 0.0))
+        newest = 0 if tail is None else tail.open_time
+        self.verdict.expect(
+            newest >= final, "live", "{} is said to be live at {}, and REST has shown {}", series, newest, final
+        )
+        self.verdict.expect(
+            newest >= closed, "live", "{} is said to be live at {}, and the stream has shown {}", series, newest, closed
+        )
+
+    # --- looking now and then
+
+    async def run(self, service: Service) -> None:
+        """Look at the service every now and then, until cancelled."""
+        while True:
+            await trio.sleep(LOOK_EACH)
+            self.look(service)
+
+    def look(self, service: Service) -> None:
+        """Look at the service as it is now."""
+        now = trio.current_time()
+        for topic in service.hub:
+            series = topic.series
+            self.ledger.check_published(series)
+            closed, at = self.witness.closed.get(series, (0, 0.0))
+            tail = self.ledger.book(series).tail
+            is_long_live = topic.state is State.LIVE and self._live_since[series][0] < now - CLOSE_WITHIN
+            if is_long_live and at < now - CLOSE_WITHIN and tail is not None:
+                self.verdict.expect(
+                    tail.open_time >= closed, "live", "{} is live at {}, without {}", series, tail.open_time, closed
+                )
+        self._check_bounds(service)
+
+    def _check_bounds(self, service: Service) -> None:
+        expect = self.verdict.expect
+        for task in service.supervisor.tasks:
+            for synchronizer in task.synchronizers.values():
+                pending = synchronizer.sync._pending
+                waiting = max(len(pending), len(pending._shown))
+                expect(waiting <= self._history + 1, "bounded", "{}: {} wait", synchronizer.series, waiting)
+        for session in service._sockets.open:
+            marked = len(session.outbox._ready)
+            expect(marked <= 500, "bounded", "{} subscribers are marked", marked)
+            kept = getattr(session._line, "_size", 0)
+            expect(kept <= BATCH, "bounded", "{} bytes are kept for a client", kept)
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        expect(tasks <= MOST_TASKS, "bounded", "{} tasks", tasks)
+
+    # --- being told
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Be told of all that is published, and of all that is logged, for the block."""
+        topic = hub.Topic
+        publish, adopt, set_state = topic.publish, topic.adopt, topic.set_state
+        watch = self
+
+        def watched_publish(topic: hub.Topic, commit: Commit) -> Any:
+            entries = publish(topic, commit)
+            watch.ledger.published(topic.series, topic.replica.life, topic.replica.revision)
+            return entries
+
+        def watched_adopt(topic: hub.Topic, snapshot: Snapshot) -> None:
+            adopt(topic, snapshot)
+            watch.ledger.published(topic.series, topic.replica.life, topic.replica.revision)
+
+        def watched_set_state(topic: hub.Topic, state: State) -> None:
+            before = topic.state
+            set_state(topic, state)
+            if topic.state is not before:
+                watch.record("state", f"{topic.series} {topic.state.value}")
+                if topic.state is State.LIVE:
+                    watch._became_live(topic)
+
+        kept = structlog.get_config()
+        structlog.configure(processors=[self._logged], cache_logger_on_first_use=False)
+        topic.publish, topic.adopt, topic.set_state = watched_publish, watched_adopt, watched_set_state  # type: ignore[method-assign] # that is the point
+        try:
+            yield
+        finally:
+            topic.publish, topic.adopt, topic.set_state = publish, adopt, set_state  # type: ignore[method-assign] # as before
+            structlog.configure(**kept)
+
+    def _logged(self, logger: object, method: str, event: dict[str, Any]) -> str:  # noqa: ARG002 - structlog's shape
+        name = event["event"]
+        self.logged[name] += 1
+        if name == "symbol task died" and not _is_meant(event["exc_info"]):
+            self.verdict.wrong("alive", f"{event['symbol']}: {event['exc_info']!r}")
+        raise structlog.DropEvent
+
+
+class Crash(Exception):
+    """What dies because the schedule says so dies of this."""
+
+
+def _is_meant(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_meant(inner) for inner in error.exceptions)
+    return isinstance(error, Crash)
