@@ -224,9 +224,12 @@ class Synchronizer:
 
     def _committed(self, commit: Commit) -> None:
         """The commit stands in the store and is published."""
-        self._note_answer()
         self.sync.committed(commit)
-        self._tell_state()
+        if not commit.begins:
+            # One that begins a life may only have brought the store to where the replica was: what was found since then
+            # comes next, and whether the series is live is told when there is no more of it.
+            self._note_answer()
+            self._tell_state()
 
     async def _look(self) -> None:
         """See whether the store is where the replica is; read it, if not."""
