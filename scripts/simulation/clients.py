@@ -196,6 +196,7 @@ class Many(Client):
         if view.position is None:
             await self.load(view)
         view.connects(with_position=True)
+        view.lives_told = len(self._watch.lives[view.series])
         name = {"symbol": view.series.symbol, "interval": str(view.series.interval)}
         peer.say(json.dumps({"op": "subscribe", **name, "position": view.position}))
 
@@ -218,7 +219,7 @@ class Many(Client):
             case None:
                 view.take(message)
             case "state":
-                if message["state"] == "live" and view.series not in fresh and trio.current_time() > self.pause_until:
+                if message["state"] == "live" and view.series not in fresh:
                     self._watch.told_live_after(view)
                 fresh.discard(view.series)
             case "error" if message["code"] == "too_old":

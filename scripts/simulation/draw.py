@@ -39,6 +39,7 @@ def draw(seed: int, days: float, clients: int = 6) -> Schedule:
     """The schedule of a seed."""
     random = Random(f"schedule/{seed}")  # noqa: S311 - to be repeated, not to be secret
     remote = random.random() < 0.5
+    history = random.choice((1000, 1000, 200, 60))
     makes = [make for make, _, needs_remote in TROUBLES if remote or not needs_remote]
     weights = [weight for _, weight, needs_remote in TROUBLES if remote or not needs_remote]
     end = days * 86_400.0
@@ -50,7 +51,14 @@ def draw(seed: int, days: float, clients: int = 6) -> Schedule:
         events += make(random, round(_aimed(random, time), 3), symbol)
     events = [event for event in (_within(event, end) for event in events) if event is not None]
     events.sort(key=lambda event: event.at or 0.0)
-    return Schedule(seed=seed, days=days, clients=clients, store="remote" if remote else "prompt", events=tuple(events))
+    return Schedule(
+        seed=seed,
+        days=days,
+        clients=clients,
+        history=history,
+        store="remote" if remote else "prompt",
+        events=tuple(events),
+    )
 
 
 def _aimed(random: Random, time: float) -> float:

@@ -91,7 +91,7 @@ class Ledger:
         self._witness = witness
         self._verdict = verdict
         self._record = record
-        self._history = history
+        self.history = history
 
     def book(self, series: Series) -> Book:
         """The book of a series, opened if need be."""
@@ -112,7 +112,7 @@ class Ledger:
         else:
             self._check_follows(book, commit)
         self._check_candles(book, commit)
-        book.enter(commit, self._history)
+        book.enter(commit, self.history)
 
     def answered(self, series: Series, commit: Commit) -> None:
         """The store has told the service that a commit is made: it is published in this same moment, before any other

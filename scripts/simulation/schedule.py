@@ -126,6 +126,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     days: float = 1.0
     """How long things go wrong; then they are given time to settle."""
     clients: int = 6
+    history: int = 1000
+    """Candles that the service holds of a series."""
     store: Literal["prompt", "remote"] = "prompt"
     """In this process, or a server a network away, as Redis is."""
     events: tuple[Event, ...] = ()

@@ -18,8 +18,6 @@ from .ledger import Ledger, Said
 from .truth import Truth
 from .verdict import Verdict
 
-KEPT = 3_000
-"""Candles that a view keeps: three times what the service holds."""
 LOOKED_BACK = 50
 """Revisions before a position for which what REST answers is looked through."""
 
@@ -53,12 +51,15 @@ class View:
     """The candles of one series, and the position that its client would resume from."""
 
     def __init__(self, name: str, series: Series, ledger: Ledger, truth: Truth, verdict: Verdict) -> None:
+        # What has left the service's history is corrected no more, so a view keeps no more than that.
         self.name = f"{name} {series}"
         self.series = series
         self.candles: dict[int, Shown] = {}
         """By open time in milliseconds, ascending."""
         self.position: str | None = None
         self.messages = 0
+        self.lives_told = 0
+        """Of the times that the series became live, those up to which the client was told so."""
         self._ledger = ledger
         self._truth = truth
         self._verdict = verdict
@@ -91,14 +92,13 @@ class View:
         life, revision = _position(position)
         for message in read(body):
             self._enter(message, life)
+        newest = next(reversed(before), 0)
+        self._expect(self.newest >= newest, "back in time", "loaded up to {}, after {}", self.newest, newest)
         self.check_rows(list(self.candles.items()))
         for time, shown in self.candles.items():
             known = before.get(time)
             if known is not None:
                 self._check_not_back(time, known.said, shown.said)
-        self._expect(
-            not before or self.newest >= next(reversed(before)), "back in time", "loaded up to {}", self.newest
-        )
         self.position, self._life, self._revision, self._covered_from = position, life, revision, 0
         self._check_everything(max(0, revision - LOOKED_BACK), is_load=True)
 
@@ -169,7 +169,7 @@ class View:
         elif self.candles:
             return  # older than what is shown
         self.candles[time] = shown
-        if len(self.candles) > KEPT:
+        if len(self.candles) > self._ledger.history:
             del self.candles[next(iter(self.candles))]
 
     def _check_not_back(self, time: int, known: Said, said: Said) -> None:

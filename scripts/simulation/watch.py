@@ -7,7 +7,7 @@ seen where the hub is told so.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,8 +50,8 @@ class Watch:
         self._history = history
         self._hash = hashlib.sha256()
         self.events = 0
-        self._live_since: dict[Series, tuple[float, str, int]] = {}
-        """When a series last became live, and where it was then."""
+        self.lives: dict[Series, list[tuple[float, str, int]]] = defaultdict(list)
+        """Each time that a series became live: when, and the life and revision that it had then."""
 
     # --- the history
 
@@ -80,25 +80,25 @@ class Watch:
 
     def told_live(self, series: Series) -> None:
         """A client was told that a series is live: the hub said so, and it is looked at."""
-        self.verdict.expect(series in self._live_since, "live", "{} is said to be live, and never was", series)
+        self.verdict.expect(bool(self.lives[series]), "live", "{} is said to be live, and never was", series)
 
     def told_live_after(self, view: View) -> None:
-        """A client that is not slow was told that a series is live again: it has what made it so."""
-        life, revision = self._live_since.get(view.series, (0.0, "", 0))[1:]
-        has = view.position is not None and view.position.startswith(f"{life}-")
-        ours = int(view.position.partition("-")[2]) if view.position is not None and has else -1
-        self.verdict.expect(
-            not has or ours >= revision,
-            "live",
-            "{}: told live at {}, before revision {}",
-            view.name,
-            view.position,
-            revision,
-        )
+        """A client was told that a series is live again: it has what made it so, one of the times that it was."""
+        if view.position is None:
+            return
+        life, _, revision = view.position.partition("-")
+        lives = self.lives[view.series]
+        for number in reversed(range(view.lives_told, len(lives))):
+            _, its_life, its_revision = lives[number]
+            if its_life != life or int(revision) >= its_revision:
+                view.lives_told = number + 1
+                return
+        missed = lives[view.lives_told :]
+        self.verdict.wrong("live", f"{view.name}: told live at {view.position}, of the times {missed}")
 
     def _became_live(self, topic: hub.Topic) -> None:
         series, verdict = topic.series, self.verdict
-        self._live_since[series] = trio.current_time(), topic.replica.life, topic.replica.revision
+        self.lives[series].append((trio.current_time(), topic.replica.life, topic.replica.revision))
         connected = self.witness.connected.get(series.symbol)
         answer = self.witness.answers.get(series)
         if connected is None:
@@ -110,13 +110,18 @@ class Watch:
 
     def _check_whole(self, series: Series, final: int) -> None:
         tail = self.ledger.book(series).tail
-        closed, _ = self.witness.closed.get(series, (0, 0.0))
+        closed, at = self.witness.closed.get(series, (0, 0.0))
         newest = 0 if tail is None else tail.open_time
         self.verdict.expect(
             newest >= final, "live", "{} is said to be live at {}, and REST has shown {}", series, newest, final
         )
         self.verdict.expect(
-            newest >= closed, "live", "{} is said to be live at {}, and the stream has shown {}", series, newest, closed
+            newest >= closed or at > trio.current_time() - CLOSE_WITHIN,
+            "live",
+            "{} is said to be live at {}, and the stream has shown {}",
+            series,
+            newest,
+            closed,
         )
 
     # --- looking now and then
@@ -135,7 +140,7 @@ class Watch:
             self.ledger.check_published(series)
             closed, at = self.witness.closed.get(series, (0, 0.0))
             tail = self.ledger.book(series).tail
-            is_long_live = topic.state is State.LIVE and self._live_since[series][0] < now - CLOSE_WITHIN
+            is_long_live = topic.state is State.LIVE and self.lives[series][-1][0] < now - CLOSE_WITHIN
             if is_long_live and at < now - CLOSE_WITHIN and tail is not None:
                 self.verdict.expect(
                     tail.open_time >= closed, "live", "{} is live at {}, without {}", series, tail.open_time, closed

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import trio
 
+from candlesync.binance.stream import StreamSettings
 from candlesync.config import Settings
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
@@ -41,6 +42,8 @@ SETTLE = 2_700.0
 """Seconds after the last trouble in which all is to be well: bans end within 20 minutes, and fills are looked at again
 within ten."""
 SILENCE = InspectionSettings(silence=70.0, silence_cap=240.0, silence_grace=25.0, fills_cap=600.0)
+PINGS = StreamSettings(ping_interval=60.0, ping_timeout=30.0)
+"""The service's; a half-open connection is noticed within these two."""
 COLLECT_EACH = 3_600.0
 
 
@@ -89,8 +92,8 @@ class World:
 
     def __init__(self, schedule: Schedule, verdict: Verdict) -> None:
         self.schedule = schedule
-        rules = Rules()
-        settings = SimulatorSettings(seed=schedule.seed, minute_seconds=60.0, update_ms=UPDATE_MS)
+        rules = Rules(history=schedule.history)
+        settings = SimulatorSettings(seed=schedule.seed, minute_seconds=60.0, update_ms=UPDATE_MS, ping_seconds=60.0)
         self.witness = Witness()
         self.exchange = WatchedExchange(settings)
         self.exchange.witness = self.witness
@@ -160,7 +163,7 @@ class World:
     def _open_service(self, rules: Rules) -> Service:
         transport = httpx.ASGITransport(app=cast("Any", create_app(self.exchange)))
         client = httpx.AsyncClient(transport=transport, base_url="http://binance.test")
-        settings = Settings(symbols=SYMBOLS, intervals=INTERVALS, rules=rules, inspection=SILENCE)
+        settings = Settings(symbols=SYMBOLS, intervals=INTERVALS, rules=rules, inspection=SILENCE, stream=PINGS)
         service = _Service(settings, client=client, connect=cast("Any", self.network.connect), store=self.store)
         service.cancelling = self.cancelling
         return service
