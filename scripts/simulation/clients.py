@@ -184,7 +184,8 @@ class Many(Client):
 
     async def visit(self) -> None:
         """See `Client`."""
-        async with open_peer(self._app, "/ws/candles", with_line=True) as peer:
+        with_line = self._random.random() < 0.5
+        async with open_peer(self._app, "/ws/candles", with_line=with_line) as peer:
             for view in self.views.values():
                 await self._subscribe(peer, view)
             fresh = set(self.views)

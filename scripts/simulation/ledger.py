@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
+import trio
+
 from candlesync.core.candle import Candle, Series
 from candlesync.core.replica import Commit, Snapshot
 
@@ -46,6 +48,8 @@ class Book:
         """By open time and revision: what was committed, with the life."""
         self.unpublished: Commit | None = None
         """Acknowledged, and not published so far."""
+        self.answered_at = 0.0
+        """When it was."""
         self.begun_at: dict[str, int] = {}
         """By life: the revision with which the series last began."""
         self._order: deque[tuple[str, int]] = deque()
@@ -117,13 +121,16 @@ class Ledger:
     def answered(self, series: Series, commit: Commit) -> None:
         """The store has told the service that a commit is made: it is published in this same moment, before any other
         task runs (`published`)."""
-        self.book(series).unpublished = commit
+        book = self.book(series)
+        book.unpublished, book.answered_at = commit, trio.current_time()
 
     def published(self, series: Series, life: str, revision: int) -> None:
         """The service shows the series at this position."""
         book = self.book(series)
         commit = book.unpublished
         if commit is not None and (life != commit.life or revision >= commit.revision):
+            if trio.current_time() > book.answered_at:
+                self.check_published(series)
             book.unpublished = None
         self._verdict.expect(
             (life, revision) in book.commits or (life, revision) == (book.life, book.revision),

@@ -109,11 +109,11 @@ class View:
         time = message["time"] * 1000
         self._expect(time > self._last_of_batch, "order", "{} after {} in one catch-up", time, self._last_of_batch)
         self._last_of_batch = time if position is None else 0
-        life = self._life
         if self._covered_from < 0:
             self._covered_from = time
-        if self._is_fresh:
-            life = "" if position is None else _position(position)[0]
+        life = "" if self._is_fresh else self._life
+        if position is not None:
+            life = _position(position)[0]
         self._enter(message, life)
         if position is not None:
             self._move(position, time)

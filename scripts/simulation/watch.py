@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from candlesync import hub
-from candlesync.core.candle import Series
+from candlesync.core.candle import Candle, Series
 from candlesync.core.replica import Commit, Snapshot
 from candlesync.core.sync import State
 from candlesync.core.wire import BATCH
@@ -106,10 +106,10 @@ class Watch:
         elif answer is None or answer.asked < connected:
             verdict.wrong("live", f"{series} is said to be live, unconfirmed since {connected}: {answer}")
         else:
-            self._check_whole(series, max(answer.times[-2:-1], default=0))
+            self._check_whole(topic, max(answer.times[-2:-1], default=0))
 
-    def _check_whole(self, series: Series, final: int) -> None:
-        tail = self.ledger.book(series).tail
+    def _check_whole(self, topic: hub.Topic, final: int) -> None:
+        series, tail = topic.series, topic.replica.tail
         closed, at = self.witness.closed.get(series, (0, 0.0))
         newest = 0 if tail is None else tail.open_time
         self.verdict.expect(
@@ -139,7 +139,7 @@ class Watch:
             series = topic.series
             self.ledger.check_published(series)
             closed, at = self.witness.closed.get(series, (0, 0.0))
-            tail = self.ledger.book(series).tail
+            tail = topic.replica.tail
             is_long_live = topic.state is State.LIVE and self.lives[series][-1][0] < now - CLOSE_WITHIN
             if is_long_live and at < now - CLOSE_WITHIN and tail is not None:
                 self.verdict.expect(
@@ -172,13 +172,15 @@ class Watch:
         watch = self
 
         def watched_publish(topic: hub.Topic, commit: Commit) -> Any:
+            tail = topic.replica.tail
             entries = publish(topic, commit)
-            watch.ledger.published(topic.series, topic.replica.life, topic.replica.revision)
+            watch._published(topic, tail)
             return entries
 
         def watched_adopt(topic: hub.Topic, snapshot: Snapshot) -> None:
+            tail = topic.replica.tail
             adopt(topic, snapshot)
-            watch.ledger.published(topic.series, topic.replica.life, topic.replica.revision)
+            watch._published(topic, tail)
 
         def watched_set_state(topic: hub.Topic, state: State) -> None:
             before = topic.state
@@ -196,6 +198,14 @@ class Watch:
         finally:
             topic.publish, topic.adopt, topic.set_state = publish, adopt, set_state  # type: ignore[method-assign] # as before
             structlog.configure(**kept)
+
+    def _published(self, topic: hub.Topic, before: Candle | None) -> None:
+        replica, tail = topic.replica, topic.replica.tail
+        self.ledger.published(topic.series, replica.life, replica.revision)
+        if before is not None:
+            progress = (before.open_time, before.closed, before.trades * (not before.closed))
+            now = (0, False, 0) if tail is None else (tail.open_time, tail.closed, tail.trades * (not tail.closed))
+            self.verdict.expect(now >= progress, "back in time", "{}: {} is shown after {}", topic.series, tail, before)
 
     def _logged(self, logger: object, method: str, event: dict[str, Any]) -> str:  # noqa: ARG002 - structlog's shape
         name = event["event"]
