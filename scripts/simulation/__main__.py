@@ -36,6 +36,7 @@ _FAILURES = Path("simulation-failures")
 )
 @click.option("--print", "only_print", is_flag=True, help="Run nothing: print the schedule of --seed.")
 @click.option("--keep-going", is_flag=True, help="Go on with the other seeds after a failure.")
+@click.option("--shrink/--no-shrink", "is_shrunk", default=True, help="Whether to look for what a failure takes.")
 def main(
     *,
     seeds: int,
@@ -47,6 +48,7 @@ def main(
     path: Path | None,
     only_print: bool,
     keep_going: bool,
+    is_shrunk: bool,
 ) -> None:
     """Run the whole service in virtual time, let all go wrong that can, and check its promises after each step.
 
@@ -61,13 +63,13 @@ def main(
         outcome = simulate(schedule)
         click.echo(report.tell(outcome))
         if path is None and outcome.violations:
-            _tell_shrunk(schedule, outcome)
+            _tell_failure(schedule, outcome, is_shrunk=is_shrunk)
         sys.exit(bool(outcome.violations))
     progress = report.Progress(seeds)
     for schedule, outcome in run_seeds(range(first, first + seeds), days=days, clients=clients, jobs=jobs):
         progress.add(outcome)
         if outcome.violations:
-            _tell_shrunk(schedule, outcome)
+            _tell_failure(schedule, outcome, is_shrunk=is_shrunk)
             if not keep_going:
                 break
     click.echo(progress.summary())
@@ -84,22 +86,23 @@ def _read(path: Path, seed: int | None) -> Schedule:
     return schedule
 
 
-def _tell_shrunk(schedule: Schedule, outcome: Outcome) -> None:
+def _tell_failure(schedule: Schedule, outcome: Outcome, *, is_shrunk: bool) -> None:
     """Shrink a failure, keep its schedule in a file, and say how to repeat it."""
     invariant, at = outcome.violations[0].invariant, outcome.violations[0].at
-    report.warn(
-        f"seed {schedule.seed} breaks {invariant!r} after {at:.0f} s; shrinking its {len(schedule.events)} events"
-    )
+    if is_shrunk:
+        events = len(schedule.events)
+        report.warn(f"seed {schedule.seed} breaks {invariant!r} after {at:.0f} s; shrinking its {events} events")
 
-    def fails(candidate: Schedule) -> bool:
-        found = simulate(candidate).violations
-        return bool(found) and found[0].invariant == invariant
+        def fails(candidate: Schedule) -> bool:
+            found = simulate(candidate).violations
+            return bool(found) and found[0].invariant == invariant
 
-    small = shrink(schedule, fails, until=at)
+        schedule = shrink(schedule, fails, until=at)
+        outcome = simulate(schedule)
     _FAILURES.mkdir(exist_ok=True)
     path = _FAILURES / f"seed-{schedule.seed}-{invariant.replace(' ', '-')}.json"
-    path.write_bytes(write(small))
-    click.echo(report.tell_failure(small, simulate(small), path))
+    path.write_bytes(write(schedule))
+    click.echo(report.tell_failure(schedule, outcome, path))
 
 
 if __name__ == "__main__":

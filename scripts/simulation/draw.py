@@ -40,6 +40,7 @@ def draw(seed: int, days: float, clients: int = 6) -> Schedule:
     random = Random(f"schedule/{seed}")  # noqa: S311 - to be repeated, not to be secret
     remote = random.random() < 0.5
     history = random.choice((1000, 1000, 200, 60))
+    connection_seconds = random.choice((86_400.0, 86_400.0, 10_800.0, 2_400.0))
     makes = [make for make, _, needs_remote in TROUBLES if remote or not needs_remote]
     weights = [weight for _, weight, needs_remote in TROUBLES if remote or not needs_remote]
     end = days * 86_400.0
@@ -56,6 +57,7 @@ def draw(seed: int, days: float, clients: int = 6) -> Schedule:
         days=days,
         clients=clients,
         history=history,
+        connection_seconds=connection_seconds,
         store="remote" if remote else "prompt",
         events=tuple(events),
     )

@@ -236,8 +236,10 @@ class Ledger:
 
     def _check_fill(self, series: Series, fill: Candle, before: Candle | None, *, is_new: bool) -> None:
         expect, time = self._verdict.expect, fill.open_time
-        flat = (fill.open, fill.high, fill.low, fill.close)
-        is_flat = before is not None and flat == (before.close,) * 4 and not float(fill.volume) and not fill.trades
+        # The candle before the first of a history has left it, or it is the first of all.
+        close = fill.open if before is None else before.close
+        is_flat = (fill.open, fill.high, fill.low, fill.close) == (close,) * 4
+        is_flat = is_flat and not float(fill.volume) and not fill.trades
         expect(is_flat and fill.closed, "outage", "{}: {} is not flat after {}", series, fill, before)
         if not is_new:
             return

@@ -128,6 +128,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     clients: int = 6
     history: int = 1000
     """Candles that the service holds of a series."""
+    connection_seconds: float = 86_400.0
+    """After which the exchange closes a stream connection; Binance's own take 24 hours."""
     store: Literal["prompt", "remote"] = "prompt"
     """In this process, or a server a network away, as Redis is."""
     events: tuple[Event, ...] = ()

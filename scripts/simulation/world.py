@@ -93,7 +93,13 @@ class World:
     def __init__(self, schedule: Schedule, verdict: Verdict) -> None:
         self.schedule = schedule
         rules = Rules(history=schedule.history)
-        settings = SimulatorSettings(seed=schedule.seed, minute_seconds=60.0, update_ms=UPDATE_MS, ping_seconds=60.0)
+        settings = SimulatorSettings(
+            seed=schedule.seed,
+            minute_seconds=60.0,
+            update_ms=UPDATE_MS,
+            ping_seconds=60.0,
+            connection_seconds=schedule.connection_seconds,
+        )
         self.witness = Witness()
         self.exchange = WatchedExchange(settings)
         self.exchange.witness = self.witness
