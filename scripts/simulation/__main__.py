@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import msgspec
@@ -36,6 +37,9 @@ _FAILURES = Path("simulation-failures")
 )
 @click.option("--print", "only_print", is_flag=True, help="Run nothing: print the schedule of --seed.")
 @click.option("--keep-going", is_flag=True, help="Go on with the other seeds after a failure.")
+@click.option(
+    "--redis", "redis_seconds", type=click.FloatRange(10), metavar="SECONDS", help="A run over a real Valkey."
+)
 @click.option("--shrink/--no-shrink", "is_shrunk", default=True, help="Whether to look for what a failure takes.")
 def main(
     *,
@@ -48,6 +52,7 @@ def main(
     path: Path | None,
     only_print: bool,
     keep_going: bool,
+    redis_seconds: float | None,
     is_shrunk: bool,
 ) -> None:
     """Run the whole service in virtual time, let all go wrong that can, and check its promises after each step.
@@ -55,6 +60,8 @@ def main(
     A seed gives the same history on every run and every machine. A failure is shrunk to the faults that it takes, and
     can be repeated exactly with the command that is printed. Ends with status 1 when an invariant was broken.
     """
+    if redis_seconds is not None:
+        _run_redis(seed or 0, redis_seconds)
     if path is not None or seed is not None:
         schedule = draw(seed or 0, days, clients) if path is None else _read(path, seed)
         if only_print:
@@ -74,6 +81,17 @@ def main(
                 break
     click.echo(progress.summary())
     sys.exit(bool(progress.failed))
+
+
+def _run_redis(seed: int, seconds: float) -> NoReturn:
+    from .real_redis import simulate_redis  # noqa: PLC0415 - needs the tests' tools, which nothing else here does
+
+    progress = report.Progress(1)
+    outcome = simulate_redis(seed, seconds)
+    progress.add(outcome)
+    click.echo(report.tell(outcome))
+    click.echo(progress.summary())
+    sys.exit(bool(outcome.violations))
 
 
 def _read(path: Path, seed: int | None) -> Schedule:

@@ -73,9 +73,10 @@ class Client:
         raise NotImplementedError
 
     def calm(self) -> None:
-        """Be an ordinary client from now on."""
+        """Be an ordinary client from now on: come again, and stay."""
         self.is_calm = True
         self.pause_until = self.stuck_until = self.away_until = 0.0
+        self.scope.cancel()
 
     # --- what the kinds have in common
 
@@ -242,7 +243,7 @@ class Since(Client):
         view = next(iter(self.views.values()))
         if not view.candles or view.position is None:
             await self.load(view, limit=self._random.choice((1, 50, 1000)))
-        how: dict[str, object] = {"since": view.newest // 1000}
+        how: dict[str, Any] = {"since": view.newest // 1000}
         if self._random.random() < 0.2:
             view.candles.clear()
             how = {"replay": self._random.choice((1, 5, 1000))}

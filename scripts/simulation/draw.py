@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from random import Random
+from typing import Literal, get_args
 
 import msgspec
 
@@ -91,7 +92,7 @@ def is_outage(event: Event) -> bool:
 
 def _some(random: Random, most: float) -> float:
     """A duration: mostly short, at times ``most`` seconds."""
-    return round(most ** random.uniform(0.3, 1.0), 3)
+    return float(round(most ** random.uniform(0.3, 1.0), 3))
 
 
 def _drop(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
@@ -118,7 +119,7 @@ def _no_way(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
 
 def _rest_trouble(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
     seconds = _some(random, 2400)
-    shape = random.choice(("html", "truncated", "empty", "not_an_array", "wrong_types", "short_rows", None))
+    shape = random.choice((*get_args(faults.BodyShape), None))
     yield random.choice(
         (
             faults.RestDown(at=at, symbol=symbol, seconds=seconds, status=random.choice((500, 502, 503, 504))),
@@ -221,7 +222,7 @@ def _store(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  #
 
 
 def _cancel(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
-    what = random.choice(("symbol", "series", "client"))
+    what: Literal["symbol", "series", "client"] = random.choice(("symbol", "series", "client"))
     if random.random() < 0.5:
         yield faults.Drop(at=max(CALM, at - random.choice((0.3, 1.0, 3.0))), symbol=symbol)
     for number in range(random.choice((1, 1, 3))):

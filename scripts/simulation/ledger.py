@@ -7,7 +7,7 @@ commits of late, so that what a client is sent can be held against them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import trio
@@ -48,8 +48,8 @@ class Book:
         """By open time and revision: what was committed, with the life."""
         self.unpublished: Commit | None = None
         """Acknowledged, and not published so far."""
-        self.answered_at = 0.0
-        """When it was."""
+        self.answered_in: tuple[trio.lowlevel.Task, int] | None = None
+        """The task that was told so, and how often it had waited for something until then."""
         self.begun_at: dict[str, int] = {}
         """By life: the revision with which the series last began."""
         self._order: deque[tuple[str, int]] = deque()
@@ -66,12 +66,19 @@ class Book:
             self.begun_at[commit.life] = commit.revision
         for candle in commit.candles:
             self.candles[candle.open_time] = candle, commit.revision
-            self.said.setdefault((candle.open_time, commit.revision), []).append((commit.life, said_of(candle)))
         while len(self.candles) > history:
             del self.candles[next(iter(self.candles))]
         self.life, self.revision = commit.life, commit.revision
-        key = commit.life, commit.revision
-        self.commits[key] = tuple(candle.open_time for candle in commit.candles)
+        self.remember(commit.life, commit.revision, commit.candles)
+
+    def remember(self, life: str, revision: int, candles: Sequence[Candle]) -> None:
+        """Note what a revision has changed, for a while."""
+        key = life, revision
+        if key in self.commits:
+            return
+        self.commits[key] = tuple(candle.open_time for candle in candles)
+        for candle in candles:
+            self.said.setdefault((candle.open_time, revision), []).append((life, said_of(candle)))
         self._order.append(key)
         if len(self._order) > REMEMBERED:
             old = self._order.popleft()
@@ -122,14 +129,14 @@ class Ledger:
         """The store has told the service that a commit is made: it is published in this same moment, before any other
         task runs (`published`)."""
         book = self.book(series)
-        book.unpublished, book.answered_at = commit, trio.current_time()
+        book.unpublished, book.answered_in = commit, _step()
 
     def published(self, series: Series, life: str, revision: int) -> None:
         """The service shows the series at this position."""
         book = self.book(series)
         commit = book.unpublished
         if commit is not None and (life != commit.life or revision >= commit.revision):
-            if trio.current_time() > book.answered_at:
+            if _step() != book.answered_in:
                 self.check_published(series)
             book.unpublished = None
         self._verdict.expect(
@@ -157,6 +164,17 @@ class Ledger:
             else:
                 book.life, book.revision = snapshot.life, snapshot.revision
                 book.candles = {candle.open_time: (candle, revision) for candle, revision in snapshot.candles}
+
+    def found(self, series: Series, snapshot: Snapshot) -> None:
+        """The store was read, and holds what it was not known to hold: a commit whose answer was lost."""
+        book = self.book(series)
+        if (snapshot.life, snapshot.revision) == (book.life, book.revision):
+            return
+        for revision in sorted({revision for _, revision in snapshot.candles}):
+            changed = tuple(candle for candle, of in snapshot.candles if of == revision)
+            book.remember(snapshot.life, revision, changed)
+        book.life, book.revision = snapshot.life, snapshot.revision
+        book.candles = {candle.open_time: (candle, revision) for candle, revision in snapshot.candles}
 
     def forgotten(self, series: Series) -> None:
         """The store has dropped a series."""
@@ -250,3 +268,9 @@ class Ledger:
         answers = self._witness.lacked[series, time]
         waited = bool(answers) and answers[-1].asked - answers[0].answered >= self._truth.outage_pause - 1e-6
         expect(waited, "outage", "{}: filled after the answers {}: {}", series, [a.asked for a in answers], fill)
+
+
+def _step() -> tuple[trio.lowlevel.Task, int]:
+    """The task that runs, and how often it has waited so far: the same as long as it does not wait."""
+    task = trio.lowlevel.current_task()
+    return task, task._schedule_points

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -192,7 +192,7 @@ class Watch:
 
         kept = structlog.get_config()
         structlog.configure(processors=[self._logged], cache_logger_on_first_use=False)
-        topic.publish, topic.adopt, topic.set_state = watched_publish, watched_adopt, watched_set_state  # type: ignore[method-assign] # that is the point
+        topic.publish, topic.adopt, topic.set_state = watched_publish, watched_adopt, watched_set_state  # type: ignore[assignment,method-assign] # that is the point
         try:
             yield
         finally:
@@ -207,7 +207,7 @@ class Watch:
             now = (0, False, 0) if tail is None else (tail.open_time, tail.closed, tail.trades * (not tail.closed))
             self.verdict.expect(now >= progress, "back in time", "{}: {} is shown after {}", topic.series, tail, before)
 
-    def _logged(self, logger: object, method: str, event: dict[str, Any]) -> str:  # noqa: ARG002 - structlog's shape
+    def _logged(self, logger: object, method: str, event: MutableMapping[str, Any]) -> str:  # noqa: ARG002 - structlog's shape
         name = event["event"]
         self.logged[name] += 1
         if name == "symbol task died" and not _is_meant(event["exc_info"]):

@@ -21,6 +21,7 @@ from candlesync.inspection import InspectionSettings
 from candlesync.service import Service
 from candlesync.simulator.app import create_app
 from candlesync.simulator.settings import SimulatorSettings
+from candlesync.store.base import Store
 from candlesync.symbol import SymbolTask
 
 from .cancelling import Cancelling, MortalTask
@@ -28,7 +29,6 @@ from .chance import run_alone
 from .clients import KINDS, Chart, Client
 from .director import Director
 from .draw import INTERVALS, SYMBOLS
-from .ledger import Ledger
 from .network import Network, WatchedExchange, Witness
 from .schedule import Schedule, StoreFallsBack
 from .store import PromptLedgerStore, RemoteStore
@@ -55,13 +55,13 @@ class Outcome(msgspec.Struct, frozen=True):
     """Of the whole history."""
     violations: tuple[Violation, ...]
     seconds: float
-    """Simulated."""
+    """Simulated, of the market's time."""
     counts: dict[str, int]
     faults: dict[str, int]
     """By kind: those that happened."""
 
 
-class _Service(Service):
+class MortalService(Service):
     """The service, whose symbols' tasks can be made to die."""
 
     cancelling: Cancelling
@@ -90,12 +90,18 @@ async def _run(schedule: Schedule) -> Outcome:
 class World:
     """All parts of one simulation."""
 
+    minute_seconds = 60.0
+    """Seconds that a minute of the market lasts."""
+    behind = 60_000
+    """Milliseconds of the market by which a client may be behind at the end."""
+    kinds = KINDS
+
     def __init__(self, schedule: Schedule, verdict: Verdict) -> None:
         self.schedule = schedule
         rules = Rules(history=schedule.history)
         settings = SimulatorSettings(
             seed=schedule.seed,
-            minute_seconds=60.0,
+            minute_seconds=self.minute_seconds,
             update_ms=UPDATE_MS,
             ping_seconds=60.0,
             connection_seconds=schedule.connection_seconds,
@@ -107,7 +113,7 @@ class World:
         self.watch = Watch(verdict, self.witness, self.truth, rules.history)
         self.network = Network(self.exchange, self.witness)
         self.cancelling = Cancelling()
-        self.store = _open_store(schedule, rules.history, self.watch.ledger)
+        self.store: Store = self._open_store(rules.history)
         self.service = self._open_service(rules)
         pinned = [Series(symbol, interval) for symbol in SYMBOLS for interval in INTERVALS]
         for series in pinned:
@@ -138,7 +144,7 @@ class World:
                     end = self.schedule.seconds + SETTLE
                     await trio.sleep_until(end - end % 60 + 50)
                     if not verdict.violations:
-                        await self._check_end()
+                        await self.check_end()
                     clients.cancel_scope.cancel()
                 service_nursery.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
@@ -163,30 +169,41 @@ class World:
             "history": watch.events,
         }
         violations = tuple(watch.verdict.violations)
-        seconds = self.schedule.seconds + SETTLE if not violations else violations[0].at
+        seconds = (self.exchange.now() - self.exchange.clock.start) / 1000
         return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults))
 
     def _open_service(self, rules: Rules) -> Service:
         transport = httpx.ASGITransport(app=cast("Any", create_app(self.exchange)))
         client = httpx.AsyncClient(transport=transport, base_url="http://binance.test")
         settings = Settings(symbols=SYMBOLS, intervals=INTERVALS, rules=rules, inspection=SILENCE, stream=PINGS)
-        service = _Service(settings, client=client, connect=cast("Any", self.network.connect), store=self.store)
+        service = MortalService(settings, client=client, connect=cast("Any", self.network.connect), **self._stores())
         service.cancelling = self.cancelling
         return service
 
+    def _open_store(self, history: int) -> Store:
+        ledger, schedule = self.watch.ledger, self.schedule
+        if schedule.store == "prompt":
+            return PromptLedgerStore(history, ledger)
+        copied_at = [event.at - event.by for event in schedule.events if isinstance(event, StoreFallsBack)]
+        return RemoteStore(history, ledger, copied_at)
+
+    def _stores(self) -> dict[str, Any]:
+        """What the service is told of its store."""
+        return {"store": self.store}
+
     def _client(self, number: int, pinned: list[Series]) -> Client:
-        kind = KINDS[number % len(KINDS)]
-        series = pinned if kind.__name__ == "Many" else [pinned[(number * 5 + number // len(KINDS)) % len(pinned)]]
+        kind = self.kinds[number % len(self.kinds)]
+        series = pinned if kind.__name__ == "Many" else [pinned[(number * 5 + number // len(self.kinds)) % len(pinned)]]
         return kind(number, self.service.app, self.watch, self.schedule.seed, series)
 
-    async def _check_end(self) -> None:
+    async def check_end(self) -> None:
         wrong = partial(self.watch.verdict.wrong, "settled")
         for series in self.pinned:
             topic = self.service.hub.get(series)
             if topic is None or topic.state is not State.LIVE:
                 wrong(f"{series} is {topic and topic.state}: {topic and topic.failure}")
             self._check_book(series)
-        last = self.exchange.now() - 60_000
+        last = self.exchange.now() - self.behind
         for client in self.clients:
             for view in client.views.values():
                 for difference in view.compare()[:3]:
@@ -204,13 +221,6 @@ class World:
                 candle.closed and not candle.filled and (final is None or not self.truth.is_same(candle, final))
             ):
                 wrong(f"{series}: {candle} is stored, and the exchange has {final}")
-
-
-def _open_store(schedule: Schedule, history: int, ledger: Ledger) -> PromptLedgerStore:
-    if schedule.store == "prompt":
-        return PromptLedgerStore(history, ledger)
-    copied_at = [event.at - event.by for event in schedule.events if isinstance(event, StoreFallsBack)]
-    return RemoteStore(history, ledger, copied_at)
 
 
 async def _collect() -> None:
