@@ -47,11 +47,13 @@ def fixed_chance(seed: str) -> Iterator[None]:
     trio._core._run._r.seed(source.getrandbits(64))
     random.seed(source.getrandbits(64))
     gc.collect()
+    gc.freeze()  # what is there now stays: it need not be looked through each time
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
+        gc.unfreeze()
         for owner, name, value in kept:
             setattr(owner, name, value)
         random.setstate(shared)

@@ -230,9 +230,11 @@ def _cancel(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
         yield schedule.Cancel(at=round(at + number * 7.1, 3), what=what, which=random.randrange(12), steps=steps)
 
 
-def _wanted(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - it is another one
-    interval = random.choice((Interval.M1, Interval.M3, Interval.M5))
-    yield schedule.Wanted(at=at, symbol=random.choice(OTHERS), interval=interval, seconds=_some(random, 2400))
+def _wanted(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - it may be another one
+    interval = random.choice((Interval.M1, Interval.M3, Interval.M15))
+    yield schedule.Wanted(
+        at=at, symbol=random.choice((*OTHERS, *SYMBOLS)), interval=interval, seconds=_some(random, 2400)
+    )
 
 
 def _client(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - whatever it looks at

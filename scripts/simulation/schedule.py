@@ -75,7 +75,7 @@ class Cancel(_Event, tag="cancel", frozen=True, kw_only=True):
 
 
 class Wanted(_Lasting, tag="wanted", frozen=True, kw_only=True):
-    """Somebody looks at a symbol that is not pinned, for a while; later it is idle, and let go."""
+    """Somebody looks at a series for a while. If it is not pinned, it is idle later, and let go."""
 
     symbol: str
     interval: Interval

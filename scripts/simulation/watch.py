@@ -190,14 +190,16 @@ class Watch:
                 if topic.state is State.LIVE:
                     watch._became_live(topic)
 
-        kept = structlog.get_config()
+        kept, was_configured = structlog.get_config(), structlog.is_configured()
         structlog.configure(processors=[self._logged], cache_logger_on_first_use=False)
         topic.publish, topic.adopt, topic.set_state = watched_publish, watched_adopt, watched_set_state  # type: ignore[assignment,method-assign] # that is the point
         try:
             yield
         finally:
             topic.publish, topic.adopt, topic.set_state = publish, adopt, set_state  # type: ignore[method-assign] # as before
-            structlog.configure(**kept)
+            structlog.reset_defaults()
+            if was_configured:
+                structlog.configure(**kept)
 
     def _published(self, topic: hub.Topic, before: Candle | None) -> None:
         replica, tail = topic.replica, topic.replica.tail
