@@ -11,8 +11,8 @@ import click
 import msgspec
 
 from . import report
-from .draw import draw
-from .runs import run_seeds
+from .draw import TROUBLES, draw
+from .runs import run_all
 from .schedule import Schedule, read, write
 from .shrink import shrink
 from .world import Outcome, simulate
@@ -28,6 +28,9 @@ _FAILURES = Path("simulation-failures")
     "--days", default=1.0, show_default=True, type=click.FloatRange(0.01), help="Simulated days of each seed."
 )
 @click.option("--clients", default=6, show_default=True, type=click.IntRange(0), help="Clients of the service.")
+@click.option(
+    "--troubles", default=TROUBLES, show_default=True, type=click.FloatRange(0.001), help="An hour, on average."
+)
 @click.option("--jobs", default=os.cpu_count() or 1, show_default="one for each core", type=click.IntRange(1))
 @click.option(
     "--schedule",
@@ -48,6 +51,7 @@ def main(
     seed: int | None,
     days: float,
     clients: int,
+    troubles: float,
     jobs: int,
     path: Path | None,
     only_print: bool,
@@ -63,7 +67,7 @@ def main(
     if redis_seconds is not None:
         _run_redis(seed or 0, redis_seconds)
     if path is not None or seed is not None:
-        schedule = draw(seed or 0, days, clients) if path is None else _read(path, seed)
+        schedule = draw(seed or 0, days, clients, troubles) if path is None else _read(path, seed)
         if only_print:
             click.echo(write(schedule).decode(), nl=False)
             return
@@ -73,7 +77,8 @@ def main(
             _tell_failure(schedule, outcome, is_shrunk=is_shrunk)
         sys.exit(bool(outcome.violations))
     progress = report.Progress(seeds)
-    for schedule, outcome in run_seeds(range(first, first + seeds), days=days, clients=clients, jobs=jobs):
+    schedules = (draw(each, days, clients, troubles) for each in range(first, first + seeds))
+    for schedule, outcome in run_all(schedules, jobs):
         progress.add(outcome)
         if outcome.violations:
             _tell_failure(schedule, outcome, is_shrunk=is_shrunk)

@@ -25,8 +25,8 @@ INTERVALS = (Interval.M1, Interval.M5)
 OTHERS = ("SOLUSDT", "DOGEUSDT", "QUIETBTC", "YOUNGUSDT")
 """Symbols that only come when somebody asks for them."""
 
-TROUBLES_AN_HOUR = 4.0
-"""A real feed sees one in a day or two."""
+TROUBLES = 4.0
+"""An hour, on average. A real feed sees one in a day or two."""
 CALM = 300.0
 """Seconds at the start without trouble: each client has seen something then."""
 REMEMBERED = 5 * 86_400.0
@@ -36,18 +36,18 @@ Make = Callable[[Random, float, str | None], Iterator[Event]]
 """Makes the events of one trouble that begins at a time, of a symbol or of all."""
 
 
-def draw(seed: int, days: float, clients: int = 6) -> Schedule:
-    """The schedule of a seed."""
+def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES) -> Schedule:
+    """The schedule of a seed, with so many troubles an hour."""
     random = Random(f"schedule/{seed}")  # noqa: S311 - to be repeated, not to be secret
     remote = random.random() < 0.5
     history = random.choice((1000, 1000, 200, 60))
     connection_seconds = random.choice((86_400.0, 86_400.0, 10_800.0, 2_400.0))
-    makes = [make for make, _, needs_remote in TROUBLES if remote or not needs_remote]
-    weights = [weight for _, weight, needs_remote in TROUBLES if remote or not needs_remote]
+    makes = [make for make, _, needs_remote in _TROUBLES if remote or not needs_remote]
+    weights = [weight for _, weight, needs_remote in _TROUBLES if remote or not needs_remote]
     end = days * 86_400.0
     events: list[Event] = []
     time = CALM
-    while (time := time + random.expovariate(TROUBLES_AN_HOUR / 3600.0)) < end:
+    while (time := time + random.expovariate(troubles / 3600.0)) < end:
         symbol = random.choice((*SYMBOLS, None))
         make = random.choices(makes, weights)[0]
         events += make(random, round(_aimed(random, time), 3), symbol)
@@ -249,7 +249,7 @@ def _client(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  
             yield schedule.ClientVanishes(at=at, client=client, after=_some(random, 7200))
 
 
-TROUBLES: tuple[tuple[Make, float, bool], ...] = (
+_TROUBLES: tuple[tuple[Make, float, bool], ...] = (
     (_drop, 3.0, False),
     (_no_way, 1.0, False),
     (_rest_trouble, 2.0, False),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterable, Iterator
 
-from .draw import draw
 from .schedule import Schedule
 from .world import Outcome, simulate
 
@@ -22,11 +21,6 @@ def run_all(schedules: Iterable[Schedule], jobs: int) -> Iterator[tuple[Schedule
     context = multiprocessing.get_context("spawn")
     with context.Pool(jobs, maxtasksperchild=_EACH) as pool:
         yield from pool.imap_unordered(_run, schedules)
-
-
-def run_seeds(seeds: Iterable[int], *, days: float, clients: int, jobs: int) -> Iterator[tuple[Schedule, Outcome]]:
-    """The same for the schedules of seeds."""
-    return run_all((draw(seed, days, clients) for seed in seeds), jobs)
 
 
 def _run(schedule: Schedule) -> tuple[Schedule, Outcome]:

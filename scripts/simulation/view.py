@@ -126,9 +126,11 @@ class View:
             )
 
     def compare(self) -> list[str]:
-        """What differs from the exchange's truth, digit for digit."""
+        """What differs from the exchange's truth, digit for digit, in what the position covers."""
         wrong = []
         for time, shown in self.candles.items():
+            if time < self._covered_from:
+                continue  # who asks for candles from a time on is not told that an older one was corrected
             final = self._truth.final(self.series, time)
             *values, closed, filled = shown.said
             if filled or self._truth.is_outage(self.series, time):
