@@ -61,8 +61,8 @@ def main(
 ) -> None:
     """Run the whole service in virtual time, let all go wrong that can, and check its promises after each step.
 
-    A seed gives the same history on every run and every machine. A failure is shrunk to the faults that it takes, and
-    can be repeated exactly with the command that is printed. Ends with status 1 when an invariant was broken.
+    A seed gives the same history on every run and in every process. A failure is shrunk to the faults that it takes,
+    and can be repeated exactly with the command that is printed. Ends with status 1 when an invariant was broken.
     """
     if redis_seconds is not None:
         _run_redis(seed or 0, redis_seconds)
