@@ -56,7 +56,7 @@ PURE_SOURCES = [path for path in SOURCES if path.parent == ROOT / "core"] + [
     ROOT / "errors.py",
     ROOT / "binance/parse.py",
     ROOT / "client/candles.py",
-    *(ROOT / "doors/binance" / name for name in ("departures.py", "events.py", "requests.py")),
+    *(ROOT / "doors/binance" / name for name in ("departures.py", "errors.py", "events.py", "requests.py")),
 ]
 
 

@@ -112,8 +112,10 @@ RETRY_AFTER = Header(
     "Retry-After", "Whole seconds after which asking again makes sense.", {"type": "integer", "minimum": 1}
 )
 _RETRIED = frozenset({429, 503})
-_ANYWHERE = ("too_many", "internal_error", "server_full")
-"""Codes of errors that any route may answer with."""
+_ANYWHERE = ("too_many", "internal_error")
+"""Codes of errors that any route may answer with, in its own form."""
+_UNREAD = ("server_full",)
+"""The same, of answers that are given before a path is read: always in the one form of errors."""
 
 _Route = TypeVar("_Route", bound=Callable[..., Any])
 _operations: WeakKeyDictionary[Callable[..., Any], Operation] = WeakKeyDictionary()
@@ -187,7 +189,12 @@ class _Schemas:
 
 def _describe(operation: Operation, schemas: _Schemas, anywhere: Iterable[str]) -> dict[str, Any]:
     replies: dict[int, list[Reply]] = {}
-    for reply in (*operation.replies, *_refusals(operation.errors, operation.error_body), *_refusals(anywhere, Error)):
+    refusals = (
+        *_refusals(operation.errors, operation.error_body),
+        *_refusals(anywhere, operation.error_body),
+        *_refusals(_UNREAD, Error),
+    )
+    for reply in (*operation.replies, *refusals):
         replies.setdefault(reply.status, []).append(reply)
     described: dict[str, Any] = {
         "tags": [operation.tag],

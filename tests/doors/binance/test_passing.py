@@ -6,15 +6,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from candlesync.binance.public import PUBLIC_PATHS, TIME, PublicPath
+from candlesync.binance.public import PublicPath
+from candlesync.binance.public_paths import SPOT_API
 from candlesync.binance.rest import PassedOn
 from candlesync.doors.binance.passing import Passing, PassingSettings
 from candlesync.errors import RateLimited, UpstreamUnavailable
 from candlesync.supervisor import asked_by
 from tests.doors.binance.upstream import Upstream
 
-PATHS = {path.path.removeprefix("/api/v3/"): path for path in PUBLIC_PATHS}
-PRICE, DAY = PATHS["ticker/price"], PATHS["ticker/24hr"]
+PRICE, DAY, TIME = (SPOT_API.at(endpoint) for endpoint in ("ticker/price", "ticker/24hr", "time"))
 
 
 async def opened(nursery: trio.Nursery, settings: PassingSettings | None = None) -> tuple[Passing, Upstream]:

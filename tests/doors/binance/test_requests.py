@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS, Interval
+from candlesync.doors.binance.errors import BinanceRefusal, bad_request
 from candlesync.doors.binance.requests import (
     MOST_STREAMS,
     GetCombined,
@@ -18,7 +19,6 @@ from candlesync.doors.binance.requests import (
     MessageRefusal,
     Request,
     SetCombined,
-    StreamRefusal,
     Subscribe,
     Unsubscribe,
     error,
@@ -161,8 +161,8 @@ def test_the_bytes_of_the_answers() -> None:
     assert result(1) == b'{"result":null,"id":1}'
     assert result("a", [stream_of(BTC)]) == b'{"result":["btcusdt@kline_1m"],"id":"a"}'
     assert result(None, value=True) == b'{"result":true,"id":null}'
-    assert error(StreamRefusal(0, "Unknown property"), 2) == b'{"error":{"code":0,"msg":"Unknown property"},"id":2}'
-    assert StreamRefusal(-1121, "Invalid symbol.").body == b'{"code":-1121,"msg":"Invalid symbol."}'
+    assert error(bad_request(0, "Unknown property"), 2) == b'{"error":{"code":0,"msg":"Unknown property"},"id":2}'
+    assert bad_request(-1121, "Invalid symbol.").body == b'{"code":-1121,"msg":"Invalid symbol."}'
 
 
 @pytest.mark.parametrize("interval", INTERVALS, ids=str)
@@ -192,14 +192,14 @@ def test_a_url(path: str, series: tuple[Series, ...]) -> None:
     "path", ["btcusdt", "btcusdt@trade", "0/!ticker@arr", "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61"]
 )
 def test_a_url_that_asks_for_what_is_not_served(path: str) -> None:
-    with pytest.raises(StreamRefusal, match="invalid stream"):
+    with pytest.raises(BinanceRefusal, match="invalid stream"):
         read_target(path.split("/"))
 
 
 def test_a_url_with_too_many_streams() -> None:
     names = [f"a{number}@kline_1m" for number in range(MOST_STREAMS + 1)]
     assert len(read_target(names[1:])) == MOST_STREAMS
-    with pytest.raises(StreamRefusal, match="Too many subscriptions"):
+    with pytest.raises(BinanceRefusal, match="Too many subscriptions"):
         read_target(names)
 
 

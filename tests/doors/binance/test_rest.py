@@ -401,8 +401,7 @@ PRIVATE = [
     ("POST", "/api/v3/userDataStream"),
     ("PUT", "/api/v3/userDataStream"),
     ("DELETE", "/api/v3/openOrders"),
-    ("POST", "/api/v3/klines"),
-    ("DELETE", "/api/v3/depth"),
+    ("POST", "/api/v3/nope"),
     ("PATCH", "/"),
 ]
 ODD = [
@@ -433,6 +432,10 @@ async def test_what_is_private_or_not_there_never_reaches_binance(autojump_clock
         for method, target in PRIVATE:
             response = await door.request(method, target, X_MBX_APIKEY="key")
             assert (response.status_code, response.json()["code"]) == (403, -1002), (method, target)
+        for method, target in (("POST", "/api/v3/klines"), ("DELETE", "/api/v3/depth")):
+            response = await door.request(method, target)
+            assert (response.status_code, response.json()["code"]) == (405, -1020), (method, target)
+            assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
         for target in ODD:
             response = await door.get(target)
             assert response.json().get("code") in {-1020, -1002}, (target, response.text)
