@@ -357,6 +357,9 @@ async def test_public_questions_are_passed_on_and_answered_as_they_are(autojump_
             "/api/v3/trades?limit=3&symbol=BTCUSDT",
             "/api/v3/aggTrades?limit=3&symbol=BTCUSDT",
             "/api/v3/avgPrice?symbol=BTCUSDT",
+            "/api/v3/historicalTrades?fromId=0&limit=3&symbol=BTCUSDT",
+            "/api/v3/ticker?symbol=BTCUSDT&windowSize=2h",
+            "/api/v3/ticker/tradingDay?symbol=BTCUSDT&timeZone=8",
         ]
         used = 0
         for target in targets:
@@ -373,7 +376,7 @@ async def test_public_questions_are_passed_on_and_answered_as_they_are(autojump_
             assert "X-MBX-APIKEY" not in request.headers
             assert "Cookie" not in request.headers
         # Not simulated, so Binance has no such path: the market-data host has fewer, too.
-        response = await door.get("/api/v3/historicalTrades?symbol=BTCUSDT")
+        response = await door.get("/api/v3/executionRules?symbol=BTCUSDT")
         assert (response.status_code, response.json()["code"]) == (404, -1020)
 
 
