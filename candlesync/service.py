@@ -113,6 +113,7 @@ class Service:
         self._passing = Passing(self._rest)
         klines = Klines(public_api(settings.venue), self.supervisor, symbols, self._archive, self._passing)
         binance = BinanceRest(klines, self._passing)
+        departures = Departures()
         access = Access(settings.access, FORMS)
         self.connections = Connections(
             settings.max_connections, settings.access.connections or inf, settings.access.callers
@@ -139,7 +140,7 @@ class Service:
             access=access,
             nodes=self.nodes,
             doors=[
-                stream_routes(settings.venue, self.supervisor, sockets, Departures()),
+                stream_routes(settings.venue, self.supervisor, sockets, departures),
                 binance.routes(),
                 udf_routes(self.supervisor, symbols, self._archive, self._rest),
             ],
