@@ -15,16 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from candlesync.binance.listing import SymbolInfo, parse_exchange_info
 from candlesync.binance.parse import (
     Acknowledgement,
     BinanceError,
     Ignored,
     Kline,
     ServerShutdown,
-    SymbolInfo,
     _is_under,
     parse_error,
-    parse_exchange_info,
     parse_frame,
     parse_rows,
     parse_server_time,

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
-from candlesync.binance.parse import SymbolInfo
+from candlesync.binance.listing import SymbolInfo
 from candlesync.core.candle import Candle
 from candlesync.doors.udf.market import Market
 

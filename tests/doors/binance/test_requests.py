@@ -63,7 +63,7 @@ GRANTED: list[tuple[str, Request]] = [
 ]
 
 REFUSED: list[tuple[str, int, str, int | str | None]] = [
-    # "Error Messages"
+    # web-socket-streams.md, "Error Messages"
     ('{"method":"SET_PROPERTY","params":["colour",true],"id":5}', 0, "Unknown property", 5),
     ('{"method":"GET_PROPERTY","params":["colour"],"id":"x"}', 0, "Unknown property", "x"),
     ('{"method":"SET_PROPERTY","params":["combined","yes"],"id":5}', 1, "Invalid value type: expected Boolean", 5),
@@ -108,11 +108,11 @@ REFUSED: list[tuple[str, int, str, int | str | None]] = [
     ('{"method":"SUBSCRIBE",', 3, "Invalid JSON: expected value at line 1 column 22", None),
     ("", 3, "Invalid JSON: expected value at line 1 column 0", None),
     ("[" * 5000, 3, "Invalid JSON: expected value at line 1 column 5000", None),
-    # recorded
+    # seen, not documented (see the docstring of what is tested)
     ('{"method":"SUBSCRIBE","params":["not a name"],"id":1}', 2, "Invalid request: invalid stream", 1),
     ('{"method":"SUBSCRIBE","params":[5],"id":1}', 2, "Invalid request: invalid stream", 1),
     ('{"method":"UNSUBSCRIBE","params":[""],"id":1}', 2, "Invalid request: invalid stream", 1),
-    # what is left open there
+    # what the documentation leaves open: in its words
     ('{"method":"SUBSCRIBE","id":1}', 2, "Invalid request: missing field `params` at line 1 column 29", 1),
     (
         '{"method":"SUBSCRIBE","params":"btcusdt@kline_1m","id":1}',

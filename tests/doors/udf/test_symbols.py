@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from candlesync.binance.parse import SymbolInfo
+from candlesync.binance.listing import SymbolInfo
 from candlesync.binance.venue import SPOT, SPOT_US, USDM, Venue
 from candlesync.core.interval import INTERVALS
 from candlesync.doors.udf.market import market_of
