@@ -25,8 +25,6 @@ Values = Mapping[str, str]
 _DEEPEST = 5_000
 _MOST_TRADES = 1_000
 _AVERAGE_MINUTES = 5
-_ALL = 10**9
-"""Trades; there are not so many."""
 _WINDOW = re.compile(r"([1-9][0-9]?)([mhd])", re.ASCII)
 _MOST = {"m": 59, "h": 23, "d": 7}
 _LENGTHS = {"m": MINUTE, "h": 60 * MINUTE, "d": DAY}
@@ -111,7 +109,8 @@ class Tickers:
         """``trades``, and ``historicalTrades``: the newest, or those from ``fromId`` on."""
         symbol, limit, first = self._symbol(parameters), self._limit(parameters), parameters.number("fromId")
         found: list[dict[str, Any]] = []
-        for group in self._groups(symbol, now, limit if first is None else _ALL):
+        groups = self._groups(symbol, now, limit) if first is None else self._groups_from(symbol, now, limit, first)
+        for group in groups:
             quantities = share(group.volume, [1] * group.trades)
             found += [
                 {
@@ -235,6 +234,22 @@ class Tickers:
             found = source.tape(bar).groups(now + 1) + found
             if sum(group.trades for group in found) >= trades:
                 break
+        return found
+
+    def _groups_from(self, symbol: str, now: int, trades: int, first: int) -> list[Group]:
+        """The oldest groups of the last thousand bars that hold trades from an id on: as many as have ``trades``."""
+        source = self._market.source(symbol)
+        length = source.finest.next(0)
+        found: list[Group] = []
+        count = 0
+        for bar in source.bars(source.finest, now - 1000 * length, now + 1):
+            if count >= trades:
+                break
+            if bar.first_trade + bar.trades > first:
+                found += [
+                    group for group in source.tape(bar).groups(now + 1) if group.first_trade + group.trades > first
+                ]
+                count = found[-1].first_trade + found[-1].trades - max(first, found[0].first_trade) if found else 0
         return found
 
     # --- parameters
