@@ -33,11 +33,12 @@ time. This is all of REST; the WebSockets, which OpenAPI cannot describe, in sho
 * `/ws/candles` takes many series on one socket: `{"op":"subscribe","symbol":"BTCUSDT","interval":"1m","id":1}`, with at
   most one of `replay`, `since` and `position`; `{"op":"unsubscribe",…}`; `{"op":"ping"}`. It answers each, and says
   `{"op":"state",…}` when a series is no longer, or again, `live`.
+* `/binance/ws/…` and `/binance/stream?streams=…` are Binance's own streams of candles, for programs that follow those.
 
 A message that leaves its client with everything ends with `"position"`. What is wrong with a request closes the socket
 with 4000 + the status and the error's code as the reason; limits, access and 503 are refused before the upgrade.
 
-Numbers are Binance's own decimals, digit for digit; times are UNIX seconds, UTC.
+Numbers are Binance's own decimals, digit for digit; times are UNIX seconds, UTC, and below `/binance` milliseconds.
 """
 
 Schema = dict[str, Any]
