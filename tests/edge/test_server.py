@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import structlog.testing
 import trio
-from hypercorn.config import Config
 
 from candlesync.edge.line import Line
 from candlesync.edge.server import BoundedServer
@@ -384,7 +383,7 @@ async def test_clients_that_come_all_at_once_find_a_place_to_wait() -> None:
 
 @again_if_disturbed
 async def test_an_idle_connection_is_closed_after_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Config, "keep_alive_timeout", 0.2)
+    monkeypatch.setattr("candlesync.server.KEEP_ALIVE", 0.2)
     async with on_a_port(Web()) as port, await kept_alive(port) as stream:
         began = trio.current_time()
         assert await read_all(stream, seconds=2) == b""
