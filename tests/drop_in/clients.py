@@ -16,12 +16,12 @@ import trio
 from tests.whole.programs import REPOSITORY
 
 ENVIRONMENT = REPOSITORY / ".venv-clients"
-_PROGRAMS = Path(__file__).parent / "programs"
+PROGRAMS = Path(__file__).parent / "programs"
 
-STREAMS = tuple(sorted(path.name for path in _PROGRAMS.glob("stream_*")))
+STREAMS = tuple(sorted(path.name for path in PROGRAMS.glob("stream_*")))
 """Programs that print each candle that closes, for ever: ``["BTCUSDT",[open time, open, …]]``, fields as in a row of
 Binance's REST, and as many of them as the client gives."""
-REST = tuple(sorted(path.name for path in _PROGRAMS.glob("rest_*")))
+REST = tuple(sorted(path.name for path in PROGRAMS.glob("rest_*")))
 """Programs that print all candles of a range, in the same form."""
 
 
@@ -54,7 +54,7 @@ class Client:
         """Run it until it ends, or until cancelled."""
         runner = "node" if self.name.endswith(".cjs") else str(ENVIRONMENT / "bin" / "python")
         process = await trio.lowlevel.open_process(
-            [runner, str(_PROGRAMS / self.name), *arguments],
+            [runner, str(PROGRAMS / self.name), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=os.environ | {"NODE_PATH": str(ENVIRONMENT / "node_modules")},
