@@ -133,7 +133,7 @@ async def test_while_binance_cannot_be_asked_nothing_short_is_given() -> None:
 async def test_a_slow_binance_is_waited_for_so_long_and_its_pages_are_kept(autojump_clock: MockClock) -> None:
     web = Web(klines=(exchange := Exchange(-6_000, NEWEST)))
     web.topic(minutes(STORED, NEWEST))
-    exchange.delay = 9.0
+    exchange.delay = 8.0
     async with trio.open_nursery() as nursery:
         await nursery.start(web.archive.run)
         answers = [await web.get(path(from_=0, to=at(NEWEST), countback=4_000)) for _ in range(2)]
