@@ -28,7 +28,7 @@ from enum import Enum
 import msgspec
 
 from candlesync.core.absorb import Absorbed, Evidence, absorb, refill
-from candlesync.core.candle import Candle
+from candlesync.core.candle import Candle, same_values
 from candlesync.core.gap import Gap
 from candlesync.core.merge import Source, merge
 from candlesync.core.pending import Pending
@@ -101,6 +101,8 @@ class Statistics(msgspec.Struct):
     """Candles taken from REST behind the first ones."""
     filled: int = 0
     """Outage minutes filled."""
+    missed: int = 0
+    """Closed candles that were missing after the tail, and were put in: rows, fills, and what the stream had shown."""
     corrections: int = 0
     """Closed candles that a final row changed."""
     begun: int = 0
@@ -132,6 +134,8 @@ class Sync:
         self._suspects: tuple[Gap, ...] = ()
         self._paused = False
         self._patience = rules.outage_patience
+        self._unproven: set[int] = set()
+        """Open times of what was closed as the stream last showed it, until a final row says the same."""
         self.statistics = Statistics()
 
     # --- what is known
@@ -144,9 +148,26 @@ class Sync:
         return State.LIVE if self.is_whole and not self._mute else State.SYNCING
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the series has a feed."""
+        return self._connected
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether something is known to be missing after the tail."""
+        return self._gap
+
+    @property
     def is_whole(self) -> bool:
         """Whether the tail was confirmed since the last (re)connect and nothing is known to be missing after it."""
         return len(self._replica) > 0 and self._confirmed and not self._gap
+
+    @property
+    def doubtful(self) -> set[int]:
+        """Open times of closed candles for which REST had no row: it may come to have one, which corrects them."""
+        first = self._replica.first
+        self._unproven = {time for time in self._unproven if first is not None and time >= first.open_time}
+        return self._replica.filled | self._unproven
 
     # --- events
 
@@ -168,12 +189,16 @@ class Sync:
         """The stream was found dead: whatever connects, it does not count as live before it has shown something."""
         self._mute = True
 
-    def frame(self, candle: Candle) -> None:
-        """The stream has shown a candle. Never more than a few dictionary operations (invariant 8)."""
+    def frame(self, candle: Candle) -> bool:
+        """The stream has shown a candle; whether it tells anything new.
+
+        Never more than a few dictionary operations (invariant 8).
+        """
         self._mute = False
         tail = self._replica.tail
-        if not self._lies_on_grid(candle, tail) or not self._is_news(candle, tail) or not self._pending.add(candle):
-            self.statistics.dropped_frames += 1
+        is_new = self._lies_on_grid(candle, tail) and self._is_news(candle, tail) and self._pending.add(candle)
+        self.statistics.dropped_frames += not is_new
+        return is_new
 
     def follow(self, candle: Candle) -> Commit | None:
         """The commit that a candle shown by the stream makes of a live series for which nothing else is waiting.
@@ -203,6 +228,7 @@ class Sync:
         self._wait = None
         is_full = len(rows) >= self._rules.page
         rows = self._on_grid(rows)
+        self._note_proven(rows)
         unshown = self._shows_news(rows)
         if ask.start is not None and is_full:
             # More is missing than one answer holds. Ask for the newest: they either reach back to the tail, or the gap
@@ -221,6 +247,7 @@ class Sync:
         # A series begins whole, or it would be served without its newest candles while the outage rule takes its time.
         self._restart = found.begins and bool(found.missing)
         self._found = found if found.changes and not self._restart else None
+        self._unproven.update(found.given_up)
         self._count(self._found)
         is_current = self._connected and ask.connection == self._connection
         if is_current and not found.missing and self._covers_tail(rows, found):
@@ -230,12 +257,13 @@ class Sync:
         return unshown
 
     def inspected(self, rows: Sequence[Candle]) -> bool:
-        """REST was asked about a series that is whole (its stream is silent, or it holds fills): take what it shows.
+        """REST was asked about a series that is whole (its stream is silent, or it is `doubtful`): take what it shows.
 
         Corrections and real minutes in place of fills are taken; for what is missing or comes after the tail there
         is `decide`. Returns whether the rows show trades that the stream had not shown.
         """
         rows = self._on_grid(rows)
+        self._note_proven(rows)
         unshown = self._shows_news(rows)
         if self.is_whole and self._found is None and rows:
             found = absorb(self._replica, rows, Evidence(missing=(), pending=self._pending, give_up=False))
@@ -245,10 +273,14 @@ class Sync:
         return unshown
 
     def failed(self, retry_after: float = 0.0) -> None:
-        """REST could not be asked; ``retry_after`` seconds at least must pass."""
+        """REST could not be asked; ``retry_after`` seconds at least must pass, and 0 says nothing."""
+        if retry_after:
+            # When there will be a turn is known: to come later would only be to lose it.
+            self._wait = Wait(max(self._rules.retry_first, retry_after))
+            return
         wait = min(self._rules.retry_cap, self._rules.retry_first * 2.0 ** min(self._failures, 16))
         self._failures += 1
-        self._wait = Wait(max(wait, retry_after))
+        self._wait = Wait(wait)
 
     def waited(self, wait: Wait) -> None:
         """The time of a `Wait` has passed."""
@@ -335,6 +367,13 @@ class Sync:
             if row.open_time >= newest.open_time
         )
 
+    def _note_proven(self, rows: Sequence[Candle]) -> None:
+        # What differs stays in doubt: it is corrected, and that commit may still fail.
+        for row in rows if self._unproven else ():
+            known = self._replica.get(row.open_time)
+            if row.closed and known is not None and same_values(known, row):
+                self._unproven.discard(row.open_time)
+
     def _note_missing(self, found: Absorbed) -> None:
         """Missing minutes are suspects until REST, asked again after the pause, still does not show them."""
         if not found.missing:
@@ -416,3 +455,15 @@ class Sync:
             self.statistics.backfilled += 0 if found.begins else found.appended
             self.statistics.filled += found.filled
             self.statistics.corrections += found.corrected
+            self.statistics.missed += self._missed(found)
+
+    def _missed(self, found: Absorbed) -> int:
+        """How many closed candles were missing that an answer puts in."""
+        before = self._replica.tail
+        if before is None or found.tail is None:
+            return 0
+        if found.begins:
+            # What lay between them is not put in, and was missing all the same.
+            lost = self._interval.steps(before.open_time, found.tail.open_time) or 1
+            return max(0, lost - (not found.tail.closed))
+        return sum(candle.closed and time > before.open_time for time, candle in found.changes.items())

@@ -194,6 +194,15 @@ def test_after_failures_it_is_asked_ever_more_seldom_and_not_before_it_said() ->
     session.asks()
     session.sync.failed(retry_after=120.0)
     assert session.passes_time() == 120.0
+    session.asks()
+    session.sync.failed(retry_after=3.0)
+    assert session.passes_time() == 3.0, "it is known when: to come later would lose that turn"
+    session.asks()
+    session.sync.failed(retry_after=0.001)
+    assert session.passes_time() == 0.5
+    session.asks()
+    session.sync.failed()
+    assert session.passes_time() == 15.0
     session.answers(candle(minute(0)))
     session.sync.connected()
     session.asks()
@@ -322,6 +331,25 @@ def test_a_minute_that_only_the_stream_has_shown_is_asked_for_patiently_and_then
         session.passes_time()
     session.answers(*rows)
     assert session.commits() == [candle(minute(1), trades=6), forming(minute(2))]
+
+
+def test_what_was_closed_as_shown_is_in_doubt_until_a_final_row_says_the_same() -> None:
+    """Found by simulation: nobody asked for it again, and it stayed as the stream had last shown it."""
+    session = Session(candle(minute(0)))
+    session.shows(forming(minute(1), trades=6), forming(minute(2)))
+    rows = [candle(minute(0)), candle(minute(2))]
+    for _ in range(1 + RULES.outage_patience):
+        session.answers(*rows)
+        session.passes_time()
+    session.answers(*rows)
+    session.commits()
+    assert session.sync.doubtful == {minute(1)}
+    true = [candle(minute(0)), candle(minute(1), trades=9), forming(minute(2))]
+    session.sync.inspected(true)
+    assert session.sync.doubtful == {minute(1)}, "its correction is not committed yet"
+    assert session.commits() == [true[1]]
+    session.sync.inspected(true)
+    assert session.sync.doubtful == set()
 
 
 def test_the_next_minute_is_asked_for_as_patiently() -> None:
