@@ -56,8 +56,8 @@ class ArchiveSettings:
     """Pages that are kept, of some 440 KiB."""
     at_once: int = 2
     """Pages being read."""
-    patience: float = 15.0
-    """For a page, with its waiting for a place."""
+    patience: float = 9.0
+    """For a page, with its waiting for a place. ccxt and python-binance hang up after 10."""
     share: float = 0.5
     """Of the request weight; when more is used, nothing is read."""
 

@@ -53,8 +53,8 @@ class PassingSettings:
 
     at_once: int = 4
     """Questions on their way."""
-    patience: float = 15.0
-    """For an answer, with its waiting for a place."""
+    patience: float = 9.0
+    """For an answer, with its waiting for a place. ccxt and python-binance hang up after 10."""
     share: float = 0.5
     """Of the request weight; when more is used, nothing is passed on."""
     weight_of_one: float = 1_200.0
