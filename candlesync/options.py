@@ -274,7 +274,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--message-rate",
         default=_DEFAULTS.message_rate,
         type=_Number(0),
-        help="Messages a second from the client of one WebSocket, twenty seconds' worth at once. 0: no limit.",
+        help="Messages a second from the client of one WebSocket, twenty seconds' worth at once; and as many pings and "
+        "pieces of messages. 0: no limit.",
     ),
     _option(
         "--allow-origin",

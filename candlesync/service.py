@@ -105,7 +105,7 @@ class Service:
         )
         access = Access(settings.access)
         self.connections = Connections(
-            settings.max_connections, settings.access.connections or inf, settings.access.callers
+            settings.max_connections, settings.access.connections or inf, settings.access.callers, settings.message_rate
         )
         """For who listens: what to let in."""
         metrics = Metrics(

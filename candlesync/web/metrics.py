@@ -144,7 +144,7 @@ class Metrics(Collector):
         yield GaugeMetricFamily("candlesync_connections_limit", "Connections allowed", value=self._connections.most)
         refused = CounterMetricFamily("candlesync_refused", "What clients were refused, by reason", labels=["reason"])
         by_reason = self._access.refused + self._connections.refused
-        for reason in ("connections", "connections_per_address", "request_rate", "origin", "token"):
+        for reason in ("connections", "connections_per_address", "request_rate", "frame_rate", "origin", "token"):
             refused.add_metric([reason], by_reason[reason])
         late = self._sockets.messages_refused + sum(session.refused for session in sessions)
         refused.add_metric(["message_rate"], late)
