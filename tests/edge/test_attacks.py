@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -359,3 +360,23 @@ async def test_subscribing_as_fast_as_can_be_holds_up_nobody() -> None:
         await eventually(lambda: len(web.sockets.open) == 1)
         topic = next(iter(web.hub))
         await eventually(lambda: len(topic.subscribers) == 1)
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 15000000", "Transfer-Encoding: chunked"])
+async def test_a_long_body_is_not_kept_while_its_request_waits(length: str) -> None:
+    web = Web()
+    web.topic()
+    async with on_a_port(web) as port, await port.connect() as stream:
+        web.supervisor.delay = PATIENCE
+        await stream.send_all(f"GET /candles/BTCUSDT/1m HTTP/1.1\r\n{HOST}{length}\r\n\r\n".encode())
+        await eventually(lambda: web.supervisor.asked)
+        tracemalloc.start()
+        block = b"a" * 100_000
+        for _ in range(40):
+            await stream.send_all(b"186a0\r\n" + block + b"\r\n" if "chunked" in length else block)
+        await trio.sleep(0.05)
+        kept, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < 1_000_000
+        assert most < 2_000_000
+        await stream.send_eof()
