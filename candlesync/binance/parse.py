@@ -17,12 +17,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from candlesync.core.candle import Candle, Series
+from candlesync.core.candle import DECIMAL, LAST_TIME, Candle, Series
 from candlesync.core.interval import Interval
 from candlesync.errors import UnreadableAnswer, UnreadableFrame
-
-_LAST_TIME = 10**14
-"""Milliseconds (year 5138). Binance can be told to speak microseconds, which are a thousand times more: refused."""
 
 _EXCERPT = 120
 """Characters of a foreign text that may stand in a message of ours: frames and bodies can be megabytes."""
@@ -30,20 +27,15 @@ _EXCERPT = 120
 _NAME = 64
 """Characters of an event's name or a request's id; the longest that Binance documents has 36."""
 
-_DECIMAL = r"(?:0|[1-9][0-9]{0,19}+)(?:\.[0-9]{1,20}+)?+"
-"""A Binance decimal: also a JSON number as it stands. Binance has at most 8 decimals; 20 and 20 digits bound it.
-
-Possessive: what follows a decimal is neither digit nor point, so there is nothing to go back for."""
-
 _SYMBOL = r"(?:[^\Wa-z]|[-.]){1,50}"
 """Binance's own rule, `^[\\w\\-._&&[^a-z]]{1,50}$` (error -1100), with letters beyond ASCII, as it lists since 2025."""
 
-_decimal = re.compile(_DECIMAL).fullmatch
+_decimal = re.compile(DECIMAL).fullmatch
 _symbol = re.compile(_SYMBOL).fullmatch
-_nine_decimals = re.compile(rf"{_DECIMAL} " * 9).fullmatch
+_nine_decimals = re.compile(rf"{DECIMAL} " * 9).fullmatch
 """Nine decimals, a space after each, in one match. A value with a space in it would make a tenth: no match."""
 
-_Time = Annotated[int, msgspec.Meta(ge=0, lt=_LAST_TIME)]
+_Time = Annotated[int, msgspec.Meta(ge=0, lt=LAST_TIME)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 

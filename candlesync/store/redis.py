@@ -145,7 +145,7 @@ class RedisStore:
 
     async def read(self, series: Series) -> Snapshot | None:
         """See `Store.read`."""
-        return await self._ask(series, decode_snapshot, "candles")
+        return await self._ask(series, partial(decode_snapshot, series), "candles")
 
     async def position(self, series: Series) -> Position | None:
         """See `Store.position`."""
