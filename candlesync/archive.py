@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import Protocol
 
 import msgspec
@@ -18,8 +20,9 @@ import trio
 from candlesync.binance.weight import WeightBudget
 from candlesync.core.candle import Candle, Series
 from candlesync.core.entry import Entry
-from candlesync.core.page import ROWS, Page, assemble, page_before
-from candlesync.errors import CandlesyncError, UnreadableAnswer, UpstreamUnavailable
+from candlesync.core.page import ROWS, Page, assemble, off_grid, page_before
+from candlesync.errors import UnreadableAnswer, UpstreamUnavailable
+from candlesync.sharing import Sharing
 
 _BEGINNINGS = 10_000
 """Series of which it is remembered where they begin."""
@@ -65,14 +68,24 @@ class _Kept(msgspec.Struct, frozen=True):
     """What is here is whole up to this open time, exclusive: a page into which the store reached is not."""
     is_first: bool
     """Whether the series begins in it, or after it."""
+    filled: frozenset[int]
+    """Open times of the entries that stand for an outage."""
+    off_grid: list[Entry]
+    """Rows of Binance's that no continuous series can hold."""
+    preceding: int | None
+    """The open time of Binance's newest row before the page; `None` when it has none."""
+    following: int | None
+    """The open time of Binance's oldest row after what is here, as far as it is known."""
 
-
-class _Reading:
-    """A page that is being read, for all who want it."""
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.result: _Kept | CandlesyncError | None = None
+    def rows(self, first: int, end: int) -> list[Entry]:
+        """What Binance itself has from ``first`` on and before ``end``, ascending."""
+        entries = [
+            entry for entry in self.entries if first <= entry.open_time < end and entry.open_time not in self.filled
+        ]
+        if self.off_grid:
+            entries += [entry for entry in self.off_grid if first <= entry.open_time < end]
+            entries.sort(key=attrgetter("open_time"))
+        return entries
 
 
 class Archive:
@@ -83,9 +96,8 @@ class Archive:
         self._settings = settings or ArchiveSettings()
         self._places = trio.CapacityLimiter(self._settings.at_once)
         self._pages: OrderedDict[tuple[Series, int], _Kept] = OrderedDict()
-        self._readings: dict[tuple[Series, int, int], _Reading] = {}
+        self._readings = Sharing[tuple[Series, int, int], _Kept]()
         self._begins: OrderedDict[Series, int] = OrderedDict()
-        self._nursery: trio.Nursery | None = None
         self.read = 0
         """Pages read from Binance."""
         self.kept = 0
@@ -93,18 +105,12 @@ class Archive:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read for those who ask, until cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                task_status.started()
-                await trio.sleep_forever()
-        finally:
-            self._nursery = None
+        await self._readings.run(task_status=task_status)
 
     @property
     def is_open(self) -> bool:
         """Whether `run` runs."""
-        return self._nursery is not None
+        return self._readings.is_open
 
     async def older(self, series: Series, count: int, *, before: int, joint: int) -> list[Entry]:
         """The newest ``count`` candles that open before ``before``, ascending; fewer where the series begins.
@@ -123,6 +129,37 @@ class Archive:
             end = page.first
         return entries[-count:]
 
+    async def rows_before(self, series: Series, count: int, *, before: int, joint: int) -> list[Entry]:
+        """The newest ``count`` rows that Binance itself has before ``before``, ascending; fewer where it begins.
+
+        Unlike `older` nothing stands for an outage, and rows off the grid are there. ``joint`` and errors are as there.
+        """
+        rows: list[Entry] = []
+        end = before
+        while len(rows) < count and end > max(0, self._begins.get(series, 0)):
+            page = page_before(series.interval, end, joint)
+            kept = await self._page(series, page, joint)
+            rows = kept.rows(page.first, end) + rows
+            if kept.preceding is None:
+                break
+            # An outage may be many pages long.
+            end = kept.preceding + 1
+        return rows[-count:]
+
+    async def rows_from(self, series: Series, count: int, *, start: int, end: int, joint: int) -> list[Entry]:
+        """The oldest ``count`` rows that Binance itself has from ``start`` on and before ``end``, ascending.
+
+        ``end`` is not after ``joint``. Otherwise as `rows_before`.
+        """
+        rows: list[Entry] = []
+        at = max(start, self._begins.get(series, start))
+        while len(rows) < count and at < end:
+            page = page_before(series.interval, at + 1, joint)
+            kept = await self._page(series, page, joint)
+            rows += kept.rows(at, end)
+            at = max(page.end, kept.following or 0)
+        return rows[:count]
+
     async def _page(self, series: Series, page: Page, joint: int) -> _Kept:
         until = min(page.end, joint)
         kept = self._pages.get((series, page.first))
@@ -130,45 +167,19 @@ class Archive:
             self._pages.move_to_end((series, page.first))
             self.kept += 1
             return kept
-        key = (series, page.first, until)
-        reading = self._readings.get(key)
-        if reading is None:
-            self._refuse_if_busy()
-            if self._nursery is None:
-                raise UpstreamUnavailable("the server is going down")
-            reading = self._readings[key] = _Reading()
-            self._nursery.start_soon(self._read, series, page, until, reading)
-        await reading.done.wait()
-        if isinstance(reading.result, _Kept):
-            return reading.result
-        raise reading.result.with_traceback(None) if reading.result else UpstreamUnavailable("the server is going down")
+        return await self._readings.get((series, page.first, until), partial(self._read, series, page, until))
 
-    def _refuse_if_busy(self) -> None:
-        budget = self._klines.budget
-        weight = budget.statistics()
-        if budget.banned_for or weight.used + weight.in_flight > self._settings.share * weight.limit:
-            raise UpstreamUnavailable(
-                "older history is not read now: the request weight is kept for live series",
-                retry_after=max(5.0, budget.retry_after),
-            )
-
-    async def _read(self, series: Series, page: Page, until: int, reading: _Reading) -> None:
-        try:
-            with trio.move_on_after(self._settings.patience) as scope:
-                async with self._places:
-                    kept = await self._ask(series, msgspec.structs.replace(page, end=until))
-                    self.read += 1
-                    reading.result = kept
-                    self._keep(series, page, kept)
-            if scope.cancelled_caught:
-                reading.result = UpstreamUnavailable(
-                    f"older candles of {series} did not come within {self._settings.patience:g} s", retry_after=5.0
-                )
-        except CandlesyncError as error:
-            reading.result = error  # theirs who wait; the next who asks tries again
-        finally:
-            del self._readings[series, page.first, until]
-            reading.done.set()
+    async def _read(self, series: Series, page: Page, until: int) -> _Kept:
+        self._klines.budget.check_share(self._settings.share, "older history is not read now")
+        with trio.move_on_after(self._settings.patience):
+            async with self._places:
+                kept = await self._ask(series, msgspec.structs.replace(page, end=until))
+                self.read += 1
+                self._keep(series, page, kept)
+                return kept
+        raise UpstreamUnavailable(
+            f"older candles of {series} did not come within {self._settings.patience:g} s", retry_after=5.0
+        )
 
     def _keep(self, series: Series, page: Page, kept: _Kept) -> None:
         self._pages[series, page.first] = kept
@@ -196,15 +207,34 @@ class Archive:
             if len(later) < 2 or later[0].open_time != rows[-1].open_time:
                 raise UpstreamUnavailable(f"candles of {series}: Binance is behind what it has sent", retry_after=5.0)
             rows = rows[:-1] + later
+        if not rows:
+            # It begins later: where, is asked once.
+            rows = await self._klines.klines(series, start_time=page.end, limit=2, patience=patience)
         if is_all:
-            self._begins[series] = rows[0].open_time if rows else page.end
-            self._begins.move_to_end(series)
-            while len(self._begins) > _BEGINNINGS:
-                self._begins.popitem(last=False)
+            self._remember_beginning(series, rows[0].open_time if rows else page.end)
         elif rows[0].open_time >= page.first:
             raise UnreadableAnswer(f"candles of {series}: {len(rows)} rows do not reach back to {page.first}")
-        entries = [Entry(candle, 0, candle.open_time) for candle in assemble(interval, page, rows, page.end)]
-        for entry in entries:
-            entry.write()
-            entry.pack()
-        return _Kept(entries, page.end, is_all and (not rows or rows[0].open_time >= page.first))
+        candles = assemble(interval, page, rows, page.end)
+        return _Kept(
+            _packed(candles),
+            page.end,
+            is_all and (not rows or rows[0].open_time >= page.first),
+            frozenset(candle.open_time for candle in candles if candle.filled),
+            _packed(off_grid(interval, page, rows, page.end)),
+            max((row.open_time for row in rows if row.open_time < page.first), default=None),
+            min((row.open_time for row in rows if row.open_time >= page.end), default=None),
+        )
+
+    def _remember_beginning(self, series: Series, open_time: int) -> None:
+        self._begins[series] = open_time
+        self._begins.move_to_end(series)
+        while len(self._begins) > _BEGINNINGS:
+            self._begins.popitem(last=False)
+
+
+def _packed(candles: list[Candle]) -> list[Entry]:
+    entries = [Entry(candle, 0, candle.open_time) for candle in candles]
+    for entry in entries:
+        entry.write()
+        entry.pack()
+    return entries

@@ -12,6 +12,7 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, LifespanScope, Scope
 
 from candlesync import log
+from candlesync.backfill import report_backfill
 from candlesync.config import Settings
 from candlesync.edge.collector import relax
 from candlesync.edge.server import WORKERS, install
@@ -65,6 +66,7 @@ class Application:
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._service.run)
+                nursery.start_soon(report_backfill, len(settings.pinned), self._service.supervisor.not_ready, None)
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
                 self._stop()

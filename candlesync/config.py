@@ -7,6 +7,7 @@ import msgspec
 from candlesync.binance.rest import RestSettings
 from candlesync.binance.stream import StreamSettings
 from candlesync.binance.symbols import SymbolSettings
+from candlesync.binance.venue import Venue
 from candlesync.binance.weight import WeightSettings
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
@@ -48,6 +49,22 @@ class Settings(msgspec.Struct, frozen=True):
     """From SIGTERM to the end, whatever clients do."""
     send_timeout: float = 30.0
     """A client whose connection takes no byte for so long is cut off."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself, with `ValueError`."""
+        if self.rest.venue is not self.stream.venue:
+            raise ValueError(
+                f"REST of {self.rest.venue.name} and streams of {self.stream.venue.name}: one venue a process"
+            )
+        for interval in self.intervals:
+            if interval not in self.venue.intervals:
+                known = ", ".join(map(str, self.venue.intervals))
+                raise ValueError(f"{self.venue.name} has no interval {interval}; there are {known}")
+
+    @property
+    def venue(self) -> Venue:
+        """The one that this process follows."""
+        return self.rest.venue
 
     @property
     def pinned(self) -> tuple[Series, ...]:

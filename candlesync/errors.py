@@ -2,6 +2,7 @@
 
 ``CandlesyncError``
   ├─ ``UnknownSymbol``          Binance does not list the symbol
+  ├─ ``UnknownInterval``        the venue has no candles of the interval
   ├─ ``UpstreamUnavailable``    Binance did not answer usably; carries how long to wait before asking again
   │    ├─ ``RateLimited``       429 or 418: nobody in this process may ask before ``retry_after`` seconds have passed
   │    ├─ ``LocationRefused``   451: Binance does not serve this location
@@ -9,6 +10,7 @@
   ├─ ``UnreadableFrame``        a stream frame that is not what Binance documents
   ├─ ``TooMany``                a limit of this server was reached
   ├─ ``Leased``                 another node owns the symbol
+  ├─ ``FeedError``              what a candlesync server refused its client, or why its answer was of no use
   ├─ ``StoreUnavailable``       the store did not answer usably: what it was asked to do may have happened, or not
   └─ ``CommitRefused``          the store refused a commit and changed nothing
        ├─ ``RevisionConflict``  the series is not at the life and revision that the commit was made for
@@ -25,6 +27,10 @@ class CandlesyncError(Exception):
 
 class UnknownSymbol(CandlesyncError):
     """Binance does not list this symbol."""
+
+
+class UnknownInterval(CandlesyncError):
+    """The venue has no candles of this interval; the message says which it has."""
 
 
 class UpstreamUnavailable(CandlesyncError):
@@ -94,3 +100,14 @@ class NotContinuous(CommitRefused):
 
 class Fenced(CommitRefused):
     """The commit's fencing token is not the symbol's current one: somebody else owns the symbol now."""
+
+
+class FeedError(CandlesyncError):
+    """What a candlesync server refused its client, or why its answer was of no use. A feed that raises it has ended."""
+
+    def __init__(self, code: str, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.code = code
+        """The server's, such as ``unknown_symbol``; or ``no_answer``, ``bad_answer``, ``hole``."""
+        self.retry_after = retry_after
+        """Seconds before which asking again is useless; 0 when nothing is known."""

@@ -26,18 +26,28 @@ from candlesync.core.sync import State
 from candlesync.errors import CandlesyncError
 
 
-class Line(Protocol):
-    """A client's connection that takes WebSocket frames, whole and in order; see ``edge.line``."""
+class Outlet(Protocol):
+    """Where a commit's frames can go at once."""
 
     def offer(self, frames: bytes) -> int:
         """Write frames at once, or none or a part of them; how many bytes were taken. Never waits.
 
-        The rest of a part goes out at the next `push`, before anything else.
+        The rest of a part goes out at the next `Line.push`, before anything else. One that speaks another language
+        writes something else in their place, and answers as if it were they.
         """
         ...
 
+
+class Line(Outlet, Protocol):
+    """A client's connection that takes WebSocket frames, whole and in order; see ``edge.line``."""
+
     async def push(self, frames: bytes) -> bool:
         """Send what is left over and then these frames; whether nothing had to be waited for."""
+        ...
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client is gone: what it was sent last may not have reached it, and nothing will."""
         ...
 
 
@@ -99,7 +109,7 @@ class Topic:
     def __init__(self, series: Series, history: int) -> None:
         self.series = series
         self.replica = Replica(series, history)
-        self._parked: dict[Subscriber, Line] = {}
+        self._parked: dict[Subscriber, Outlet] = {}
         self._pulling: set[Subscriber] = set()
         self.written = 0
         """Messages that were written to parked subscribers."""
@@ -194,7 +204,7 @@ class Topic:
         self._pulling.add(subscriber)
         return subscriber
 
-    def park(self, subscriber: Subscriber, line: Line) -> None:
+    def park(self, subscriber: Subscriber, line: Outlet) -> None:
         """Write the commits to come to this line, if the client has everything until now; else nothing is changed.
 
         The caller has sent all that it pulled, and sends nothing more for this subscriber until it is marked again.

@@ -12,6 +12,8 @@ import click
 
 from candlesync.binance.rest import RestSettings
 from candlesync.binance.stream import StreamSettings
+from candlesync.binance.venue import SPOT, VENUES
+from candlesync.binance.weight import WeightSettings
 from candlesync.config import Settings
 from candlesync.core.address import Networks
 from candlesync.core.interval import INTERVALS, Interval
@@ -30,7 +32,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 def _option(name: str, **attributes: Any) -> Callable[[F], F]:
     variable = "CANDLESYNC_" + name.removeprefix("--").replace("-", "_").upper()
-    return click.option(name, envvar=variable, show_envvar=True, show_default=True, **attributes)
+    return click.option(name, envvar=variable, show_envvar=True, **{"show_default": True} | attributes)
 
 
 def _words(values: tuple[str, ...]) -> list[str]:
@@ -63,8 +65,10 @@ def _binds(_context: click.Context, _parameter: click.Parameter, values: tuple[s
     return tuple(words)
 
 
-def _url(*schemes: str) -> Callable[[click.Context, click.Parameter, str], str]:
-    def check(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _url(*schemes: str) -> Callable[[click.Context, click.Parameter, str | None], str]:
+    def check(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+        if value is None:
+            return ""
         try:
             parts = urlsplit(value)
             # Asking for the port raises, too, when it is none.
@@ -107,9 +111,9 @@ def _store(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     return address
 
 
-def _prefix(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _prefix(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     try:
-        Keys(value, 0)
+        Keys(_STORE_DEFAULTS.prefix if value is None else value, 0)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     return value
@@ -156,17 +160,25 @@ _with_store = _option(
     help=f"Where candles are kept: this process's memory, or a Redis or Valkey that several nodes share: {_STORES}.",
 )
 
+_STORE_DEFAULTS = RedisSettings(Address(""))
+
 _with_store_prefix = _option(
     "--store-prefix",
-    default="candlesync",
     callback=_prefix,
     metavar="WORD",
+    show_default=f"{_STORE_DEFAULTS.prefix}, on other venues than {SPOT.name} {_STORE_DEFAULTS.prefix}-VENUE",
     help="Begins all names in Redis: deployments that share a server have different ones.",
 )
 
+_with_venue = _option(
+    "--venue",
+    default=SPOT.name,
+    type=click.Choice(list(VENUES)),
+    help="Which market of Binance: spot, Binance.US, or USD-M futures. One process follows one.",
+)
 
-_REST, _STREAM, _DEFAULTS = RestSettings(), StreamSettings(), Settings()
-_STORE_DEFAULTS = RedisSettings(Address(""))
+
+_STREAM, _DEFAULTS = StreamSettings(), Settings()
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.argument("symbols", nargs=-1, envvar="CANDLESYNC_SYMBOLS", callback=_symbols, metavar="[SYMBOL]..."),
@@ -178,6 +190,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="INTERVAL",
         help="Interval to keep of each SYMBOL; give it again for more. Other series are started when asked for.",
     ),
+    _with_venue,
     _with_store,
     _with_store_prefix,
     _option(
@@ -195,17 +208,17 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     _option(
         "--rest-url",
-        default=_REST.base_url,
         callback=_url("http", "https"),
         metavar="URL",
-        help="Binance REST: the part before /api/v3/klines.",
+        show_default="the venue's hosts",
+        help="Binance REST: the part before /api/v3/klines (usdm: /fapi/v1/klines).",
     ),
     _option(
         "--stream-url",
-        default=_STREAM.stream_url,
         callback=_url("ws", "wss"),
         metavar="URL",
-        help="Binance streams: the part before /ws or /stream.",
+        show_default="the venue's hosts",
+        help="Binance streams: the part before /ws or /stream (usdm: with /market).",
     ),
     _option(
         "--history",
@@ -289,8 +302,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         multiple=True,
         callback=_tokens,
         metavar="TOKEN",
-        help="Clients have to show it, as Authorization: Bearer TOKEN or ?token=TOKEN; give it again for more. "
-        "Others on this machine see a command line: better use the variable.",
+        help="Clients have to show it, as Authorization: Bearer TOKEN, X-MBX-APIKEY: TOKEN or ?token=TOKEN; give it "
+        "again for more. Others on this machine see a command line: better use the variable.",
     ),
     _option(
         "--trusted-proxy",
@@ -337,20 +350,32 @@ with_log_level = _option(
 def settings_from(values: dict[str, Any]) -> Settings:
     """The settings that a command with these options was given. Raises `click.UsageError` for what cannot work."""
     try:
-        rest = RestSettings(base_url=values["rest_url"])
-        stream = StreamSettings(
-            stream_url=values["stream_url"], symbols_per_connection=values["symbols_per_connection"]
-        )
+        return _settings(values)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _settings(values: dict[str, Any]) -> Settings:
+    venue = VENUES[values["venue"]]
     return Settings(
         symbols=values["symbols"],
         intervals=values["interval"],
         rules=Rules(history=values["history"], outage_pause=values["outage_pause"]),
-        rest=rest,
-        stream=stream,
+        rest=RestSettings(venue=venue, base_url=values["rest_url"]),
+        weight=WeightSettings(limit=venue.weight_limit),
+        stream=StreamSettings(
+            venue=venue,
+            stream_url=values["stream_url"],
+            symbols_per_connection=values["symbols_per_connection"],
+        ),
         inspection=InspectionSettings(silence=values["silence"]),
-        supervisor=SupervisorSettings(max_symbols=values["max_symbols"], idle=values["idle"]),
+        supervisor=SupervisorSettings(
+            max_symbols=values["max_symbols"],
+            idle=values["idle"],
+            # What clients start must leave the same part of the weight to others everywhere.
+            start_rate=_DEFAULTS.supervisor.start_rate * venue.generosity,
+            start_burst=_DEFAULTS.supervisor.start_burst * venue.generosity,
+        ),
         store=store_settings_from(values, lease=values["lease"]),
         node_name=values["node_name"],
         access=AccessSettings(
@@ -369,13 +394,16 @@ def settings_from(values: dict[str, Any]) -> Settings:
 
 def with_store(command: F) -> F:
     """Give a click command the options that `store_settings_from` reads."""
-    return _with_store(_with_store_prefix(command))
+    return _with_venue(_with_store(_with_store_prefix(command)))
 
 
 def store_settings_from(values: dict[str, Any], *, lease: float = _STORE_DEFAULTS.lease) -> RedisSettings | None:
     """Where the shared store is, that a command with `with_store` was given; `None` when it is memory."""
     address = values["store"]
-    return None if address is None else RedisSettings(address, prefix=values["store_prefix"], lease=lease)
+    if address is None:
+        return None
+    prefix = values["store_prefix"] or VENUES[values["venue"]].store_prefix(_STORE_DEFAULTS.prefix)
+    return RedisSettings(address, prefix=prefix, lease=lease)
 
 
 def settings_from_environment() -> tuple[str, Settings]:

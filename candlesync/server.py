@@ -11,7 +11,9 @@ import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
+from rich.console import Console
 
+from candlesync.backfill import report_backfill
 from candlesync.edge.admission import raise_file_limit
 from candlesync.edge.collector import relax
 from candlesync.edge.server import install
@@ -68,10 +70,12 @@ async def serve(
     service: Service,
     binds: Sequence[str],
     *,
+    console: Console | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then end within the grace time. Starts with the list of the addresses.
 
+    ``console`` is a terminal on which the first backfill is drawn; without one, the log says how it goes.
     Raises `OSError` when an address cannot be had, and in a group what no part of the service could deal with.
     """
     relax()
@@ -82,6 +86,8 @@ async def serve(
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, signalled)
         await nursery.start(service.run)
+        reporting = trio.CancelScope()
+        nursery.start_soon(_report, service, console, reporting)
         app = cast("Any", service.app)  # Hypercorn's and Quart's types of one ASGI application differ
         with trio.CancelScope() as serving:
             async with trio.open_nursery() as sockets:
@@ -93,9 +99,15 @@ async def serve(
                 _log.info("serving", addresses=addresses)
                 task_status.started(addresses)
                 await signalled.wait()
+                reporting.cancel()
                 _log.info("going down", grace=grace)
                 serving.deadline = trio.current_time() + grace
         nursery.cancel_scope.cancel()
+
+
+async def _report(service: Service, console: Console | None, scope: trio.CancelScope) -> None:
+    with scope:
+        await report_backfill(len(service.settings.pinned), service.supervisor.not_ready, console)
 
 
 async def _watch_signals(signalled: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:

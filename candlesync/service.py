@@ -28,6 +28,12 @@ from candlesync.binance.symbols import Symbols
 from candlesync.binance.weight import WeightBudget
 from candlesync.config import Settings
 from candlesync.core.interval import Interval
+from candlesync.doors.binance.errors import body_of as binance_body_of
+from candlesync.doors.binance.klines import Klines
+from candlesync.doors.binance.passing import Passing
+from candlesync.doors.binance.rest import PREFIX, BinanceRest
+from candlesync.doors.binance.streams import stream_routes
+from candlesync.doors.udf.routes import body_of as udf_body_of
 from candlesync.doors.udf.routes import udf_routes
 from candlesync.hub import Hub
 from candlesync.leases import SharedOwnership
@@ -103,7 +109,10 @@ class Service:
         self._sockets = sockets = Sockets(
             self.supervisor, self.stopping, settings.max_subscriptions, settings.message_rate
         )
-        access = Access(settings.access)
+        self._passing = Passing(self._rest)
+        klines = Klines(self.supervisor, symbols, self._archive, self._passing)
+        binance = BinanceRest(klines, self._passing)
+        access = Access(settings.access, {PREFIX: binance_body_of, "/udf": udf_body_of})
         self.connections = Connections(
             settings.max_connections, settings.access.connections or inf, settings.access.callers, settings.message_rate
         )
@@ -128,7 +137,11 @@ class Service:
             archive=self._archive,
             access=access,
             nodes=self.nodes,
-            doors=(udf_routes(self.supervisor, symbols, self._archive, self._rest),),
+            doors=[
+                stream_routes(self.supervisor, sockets),
+                binance.routes(),
+                udf_routes(self.supervisor, symbols, self._archive, self._rest),
+            ],
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -138,6 +151,7 @@ class Service:
             # Inside the feeds: the consumers are cancelled before what they consume from.
             async with trio.open_nursery() as consumers:
                 await consumers.start(self._archive.run)
+                await consumers.start(self._passing.run)
                 await consumers.start(self._sockets.turn.run)
                 await consumers.start(self.supervisor.run)
                 task_status.started()

@@ -19,7 +19,7 @@ from candlesync.core.allowance import Allowance, Allowances
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.sync import State
-from candlesync.errors import TooMany, UnknownSymbol, UpstreamUnavailable
+from candlesync.errors import TooMany, UnknownInterval, UnknownSymbol, UpstreamUnavailable
 from candlesync.hub import Hub, Topic
 from candlesync.symbol import SymbolTask
 
@@ -146,12 +146,13 @@ class Supervisor:
     async def ensure(self, series: Series) -> Topic:
         """The topic of a series with its first candles in it, followed from now on if it was not.
 
-        Raises `UnknownSymbol`, `TooMany` (also when clients make new series start too fast), or `UpstreamUnavailable`
-        when there are no candles within the start timeout.
+        Raises `UnknownSymbol`, `UnknownInterval`, `TooMany` (also when clients make new series start too fast), or
+        `UpstreamUnavailable` when there are no candles within the start timeout.
         """
         topic = self.at_once(series)
         if topic is not None:
             return topic
+        self._require(series.interval)
         topic = self._hub.get(series)
         if topic is None:
             if series.symbol not in self._followed:
@@ -220,6 +221,11 @@ class Supervisor:
     def refused_starts(self) -> int:
         """How many series clients asked for too early."""
         return self._starts.refused
+
+    def _require(self, interval: Interval) -> None:
+        if interval not in self._symbols.intervals:
+            known = ", ".join(map(str, self._symbols.intervals))
+            raise UnknownInterval(f"interval must be one of {known}: this venue has no {interval}")
 
     def _start_asked(self, series: Series) -> Topic:
         """Follow a series that a client asks for, if it is not too early for one more."""

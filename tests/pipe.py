@@ -15,6 +15,7 @@ class Pipe:
         self.got = b""
         self.rest = b""
         self.offers: list[bytes] = []
+        self.is_gone = False
         self._is_pushing = trio.Lock()
         self._widened = trio.Event()
 

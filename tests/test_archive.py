@@ -10,43 +10,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from candlesync.archive import Archive, ArchiveSettings
-from candlesync.binance.weight import WeightBudget, WeightSettings
-from candlesync.core.candle import Candle, Series
 from candlesync.core.entry import Entry
 from candlesync.core.page import LENGTH
 from candlesync.errors import UpstreamUnavailable
-from tests.builders import BTC, T0, candle, minute
-
-
-class Exchange:
-    """Binance's klines of one minute series, of which some may be missing."""
-
-    def __init__(self, first: int, last: int, *, missing: Sequence[int] = ()) -> None:
-        self.numbers = [number for number in range(first, last + 1) if number not in set(missing)]
-        self.budget = WeightBudget(WeightSettings(spread=0))
-        self.asked: list[dict[str, Any]] = []
-        self.delay = 0.0
-        self.error: UpstreamUnavailable | None = None
-
-    async def klines(
-        self,
-        series: Series,  # noqa: ARG002 - it has but one
-        *,
-        start_time: int | None = None,
-        end_time: int | None = None,
-        limit: int = 1000,
-        patience: float = 30.0,  # noqa: ARG002 - it answers, or the test is about that
-    ) -> tuple[Candle, ...]:
-        self.asked.append({"start_time": start_time, "end_time": end_time, "limit": limit})
-        await trio.sleep(self.delay)
-        if self.error is not None:
-            raise self.error.with_traceback(None)
-        times = [minute(number) for number in self.numbers]
-        if start_time is not None:
-            times = [time for time in times if time >= start_time][:limit]
-        else:
-            times = [time for time in times if end_time is None or time <= end_time][-limit:]
-        return tuple(candle(time, closed=time != times[-1]) for time in times)
+from tests.builders import BTC, T0, minute
+from tests.history import Exchange
 
 
 def numbers(entries: Sequence[Entry]) -> list[int]:
@@ -186,6 +154,31 @@ async def test_two_are_read_at_once_and_few_are_kept(nursery: trio.Nursery, auto
     assert len(exchange.asked) == asked
     await ask_for_page(archive, 0)()
     assert len(exchange.asked) > asked, "long gone"
+
+
+async def test_what_binance_itself_has_is_read_over_long_outages_in_few_answers(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    exchange = Exchange(-90_000, 0, missing=range(-80_000, -1_500))
+    archive = Archive(exchange)
+    await nursery.start(archive.run)
+    rows = await archive.rows_before(BTC, 2000, before=minute(0), joint=minute(0))
+    assert numbers(rows) == [*range(-80_500, -80_000), *range(-1_500, 0)]
+    assert len(exchange.asked) <= 8
+    asked = len(exchange.asked)
+    rows = await archive.rows_from(BTC, 1000, start=minute(-80_500), end=minute(0), joint=minute(0))
+    assert numbers(rows) == [*range(-80_500, -80_000), *range(-1_500, -1_000)]
+    assert len(exchange.asked) - asked <= 4
+
+
+async def test_where_the_series_begins_is_asked_once(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    exchange = Exchange(-50_000, 0)
+    archive = Archive(exchange)
+    await nursery.start(archive.run)
+    for _ in range(2):
+        rows = await archive.rows_from(BTC, 3, start=0, end=minute(0), joint=minute(0))
+        assert numbers(rows) == [-50_000, -49_999, -49_998]
+        assert len(exchange.asked) == 3, "before it, where it is, and its page"
 
 
 def ask_for_page(archive: Archive, page: int) -> Any:

@@ -18,9 +18,10 @@ from candlesync.core.position import parse_position
 from candlesync.core.replica import Commit, Replica, Snapshot
 from candlesync.core.sync import State
 from candlesync.hub import Hub, Outbox, Subscriber, Topic
+from candlesync.web.base import Channel
 from candlesync.web.bundle import Bundle, Turn
 from candlesync.web.parameters import Replay, Resume, Since, Start
-from candlesync.web.session import Channel, OneSeries
+from candlesync.web.session import OneSeries
 from candlesync.web.subscription import begin, pull
 from tests.builders import BTC, begun, candle, flat, forming, minute, minutes, then, unheard
 from tests.pipe import Pipe, messages_of

@@ -10,11 +10,20 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from candlesync.binance.rest import RestSettings
+from candlesync.binance.venue import SPOT, SPOT_US, USDM, Venue
 from candlesync.cli import main
 from candlesync.config import Settings
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
-from candlesync.options import settings_from, settings_from_environment, with_bind, with_settings
+from candlesync.options import (
+    settings_from,
+    settings_from_environment,
+    store_settings_from,
+    with_bind,
+    with_settings,
+    with_store,
+)
 from candlesync.store.address import Address
 from candlesync.store.redis import RedisSettings
 from candlesync.web.access import Token
@@ -55,7 +64,12 @@ def test_without_anything_the_defaults_are_those_of_the_settings() -> None:
     assert bind() == ("127.0.0.1:8000",)
 
 
+def venue_of(settings: Settings) -> Venue:
+    return settings.venue
+
+
 OPTIONS: list[tuple[str, str, Callable[[Settings], object], object]] = [
+    ("venue", "usdm", venue_of, USDM),
     ("interval", "5m", attrgetter("intervals"), (Interval.M5,)),
     ("rest-url", "http://127.0.0.1:9000/binance", attrgetter("rest.base_url"), "http://127.0.0.1:9000/binance"),
     ("stream-url", "ws://[::1]:9000", attrgetter("stream.stream_url"), "ws://[::1]:9000"),
@@ -86,6 +100,57 @@ def test_each_option_and_its_environment_variable(
     assert get(Settings()) != value
     assert get(read([f"--{name}", text])) == value
     assert get(read(environment={variable: text})) == value
+
+
+@pytest.mark.parametrize("venue", [SPOT, SPOT_US, USDM], ids=lambda venue: venue.name)
+def test_a_venue_brings_its_hosts_and_limits(venue: Venue) -> None:
+    given = read(["--venue", venue.name])
+    assert (given.rest.venue, given.stream.venue) == (venue, venue)
+    assert given.rest.urls == venue.rest_urls
+    assert given.stream.urls == venue.stream_urls
+    assert given.weight.limit == venue.weight_limit
+    # Beginning a series costs a page, and confirming it another one.
+    cost = 2 * venue.klines_weight(1000)
+    assert given.supervisor.start_burst * cost == pytest.approx(venue.weight_limit * 2 / 15)
+    assert given.supervisor.start_rate * 60 * cost == pytest.approx(venue.weight_limit / 5)
+
+
+def test_a_host_that_is_named_comes_before_the_venue_s() -> None:
+    given = read(["--venue", "usdm", "--rest-url", "http://127.0.0.1:1", "--stream-url", "ws://127.0.0.1:1/market"])
+    assert given.rest.urls == ("http://127.0.0.1:1",)
+    assert given.stream.urls == ("ws://127.0.0.1:1/market",)
+    assert given.venue is USDM
+
+
+STORE = ["--store", "redis://127.0.0.1:6379/0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prefix"),
+    [
+        ([], "candlesync"),
+        (["--venue", "spot"], "candlesync"),
+        (["--venue", "spot-us"], "candlesync-spot-us"),
+        (["--venue", "usdm"], "candlesync-usdm"),
+        (["--venue", "usdm", "--store-prefix", "candlesync"], "candlesync"),
+        (["--store-prefix", "blue"], "blue"),
+    ],
+)
+def test_processes_of_two_venues_share_a_server_without_mixing(arguments: list[str], prefix: str) -> None:
+    store = read([*STORE, *arguments]).store
+    assert store is not None
+    assert store.prefix == prefix
+    # Who asks for the owners looks where the nodes are.
+    owners: list[str] = []
+
+    @with_store
+    def ask(**values: Any) -> None:
+        settings = store_settings_from(values)
+        assert settings is not None
+        owners.append(settings.prefix)
+
+    assert CliRunner().invoke(click.command("owners")(ask), [*STORE, *arguments]).exit_code == 0
+    assert owners == [prefix]
 
 
 def test_the_command_line_comes_first() -> None:
@@ -174,6 +239,7 @@ BAD = {
     "SYMBOL too long": (["A" * 51], "symbols look like BTCUSDT"),
     "--interval": (["--interval", "2m"], "1s, 1m, 3m"),
     "--interval in another case": (["--interval", "1H"], "1s, 1m, 3m"),
+    "--venue": (["--venue", "coinm"], "'spot', 'spot-us', 'usdm'"),
     "--store": (["--store", "mongodb://localhost"], "redis://HOST:PORT"),
     "--store of a cluster": (["--store", "redis+cluster://localhost/1"], "no database but 0"),
     "--store-prefix": (["--store-prefix", "{a}"], "braces"),
@@ -239,6 +305,25 @@ def test_a_bad_value_in_the_environment_gets_the_same_and_the_variable_is_named(
     assert result.exit_code == 2
     assert variable in result.output
     assert says in result.output
+
+
+def test_an_interval_that_the_venue_has_not_is_refused_before_anything_is_started() -> None:
+    for venue in ("usdm", "spot-us"):
+        result = CliRunner().invoke(main, ["serve", "--venue", venue, "--interval", "1s"])
+        assert result.exit_code == 2
+        assert f"{venue} has no interval 1s; there are 1m, 3m" in result.output
+    assert read(["--interval", "1s"]).intervals == (Interval.S1,)
+
+
+def test_the_demo_says_which_venues_are_simulated() -> None:
+    result = CliRunner().invoke(main, ["demo", "--venue", "spot-us"])
+    assert result.exit_code == 2
+    assert "spot-us is not simulated; there are spot, usdm" in result.output
+
+
+def test_one_process_follows_one_venue() -> None:
+    with pytest.raises(ValueError, match="one venue a process"):
+        Settings(rest=RestSettings(venue=USDM))
 
 
 def test_several_origins_tokens_and_proxies() -> None:

@@ -15,12 +15,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from candlesync.binance.rest import Rest, RestSettings
 from candlesync.binance.symbols import Symbols
+from candlesync.binance.venue import SPOT, USDM, Venue
 from candlesync.binance.weight import WeightBudget, WeightSettings
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.replica import Commit
 from candlesync.core.sync import State
-from candlesync.errors import LocationRefused, TooMany, UnknownSymbol, UpstreamUnavailable
+from candlesync.errors import LocationRefused, TooMany, UnknownInterval, UnknownSymbol, UpstreamUnavailable
 from candlesync.hub import Hub, Outbox, Topic
 from candlesync.supervisor import Supervisor, SupervisorSettings, asked_by
 from candlesync.symbol import SymbolTask
@@ -88,7 +89,13 @@ def show(topic: Topic) -> None:
 class World:
     """A supervisor and what is around it."""
 
-    def __init__(self, *pinned: Series, listed: Iterable[str] = ("BTCUSDT", "ETHUSDT"), **settings: Any) -> None:
+    def __init__(
+        self,
+        *pinned: Series,
+        listed: Iterable[str] = ("BTCUSDT", "ETHUSDT"),
+        venue: Venue = SPOT,
+        **settings: Any,
+    ) -> None:
         self.hub = Hub(1000)
         self.listed = list(listed)
         self.status = 200
@@ -103,7 +110,7 @@ class World:
         self.wanted: list[dict[str, tuple[Interval, ...]]] = []
         """What the supervisor wanted, at each time that it said that this has changed."""
         client = httpx.AsyncClient(transport=httpx.MockTransport(self._binance), base_url="http://binance")
-        rest = Rest(client, WeightBudget(WeightSettings(spread=0)), RestSettings(attempts=1))
+        rest = Rest(client, WeightBudget(WeightSettings(spread=0)), RestSettings(venue=venue, attempts=1))
         self.supervisor = Supervisor(
             pinned,
             hub=self.hub,
@@ -260,6 +267,16 @@ async def test_what_is_listed_nowhere_is_unknown_and_nothing_is_started(autojump
         assert not world.log
         assert not len(world.hub)
         assert supervisor.symbol_count == 0
+
+
+async def test_an_interval_that_the_venue_has_not_is_refused_and_nothing_is_started(autojump_clock: MockClock) -> None:
+    world = World(venue=USDM)
+    async with world.runs() as supervisor:
+        with pytest.raises(UnknownInterval, match=r"one of 1m, 3m, .*: this venue has no 1s"):
+            await supervisor.ensure(Series("BTCUSDT", Interval.S1))
+        assert not world.log
+        assert world.requests == 0
+        await supervisor.ensure(BTC)
 
 
 async def test_without_a_list_nothing_is_started(autojump_clock: MockClock) -> None:

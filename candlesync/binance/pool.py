@@ -17,6 +17,7 @@ from typing import Never
 import trio
 
 from candlesync.binance.feed import Feed, FeedStatistics, Sink
+from candlesync.binance.hosts import Hosts
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.stream import StreamSettings
 from candlesync.core.candle import Candle, Series
@@ -52,6 +53,8 @@ class PoolStatistics:
     feeds: tuple[FeedStatistics, ...]
     dropped: int
     """Frames dropped because a symbol's task, on a shared feed, did not take them in time; since the pool was made."""
+    url: str
+    """The host that is connected to: another than the first when that one has refused the location."""
 
 
 class FeedPool:
@@ -69,6 +72,7 @@ class FeedPool:
         self._pace = pace
         self._connect = connect
         self._random = random
+        self._hosts = Hosts(settings.urls)
         self._feeds: dict[str, Feed] = {}
         """All feeds, own and shared, by name."""
         self._shared: list[_SharedFeed] = []
@@ -111,7 +115,7 @@ class FeedPool:
 
     def statistics(self) -> PoolStatistics:
         dropped = self._dropped + sum(mailbox.dropped for mailbox in self._mailboxes.values())
-        return PoolStatistics(tuple(feed.statistics() for feed in self._feeds.values()), dropped)
+        return PoolStatistics(tuple(feed.statistics() for feed in self._feeds.values()), dropped, self._hosts.url)
 
     @asynccontextmanager
     async def _own_feed(self, symbol: str, sink: Sink) -> AsyncIterator[SymbolFeed]:
@@ -159,7 +163,15 @@ class FeedPool:
         return shared
 
     def _make(self, name: str, sink: Sink) -> Feed:
-        feed = Feed(self._settings, self._pace, sink, name=name, connect=self._connect, random=self._random)
+        feed = Feed(
+            self._settings,
+            self._pace,
+            sink,
+            name=name,
+            connect=self._connect,
+            random=self._random,
+            hosts=self._hosts,
+        )
         self._feeds[name] = feed
         return feed
 

@@ -1,4 +1,4 @@
-"""Binance's REST API, as much of it as candles need: klines and exchangeInfo.
+"""Binance's REST API: klines and exchangeInfo, which candles need, and what is passed on for clients (`Rest.pass_on`).
 
 Every question goes the same way: its weight is got from the budget, it waits for one of a few places, is sent, and its
 answer's header is reported, whatever the status. What Binance may answer, and what is done about it:
@@ -10,14 +10,16 @@ answer's header is reported, whatever the status. What Binance may answer, and w
                       when the caller has not that much patience
 5xx, a timeout, a     asked again after a capped, jittered pause, a few times; then `UpstreamUnavailable`
 broken connection
-451                   `LocationRefused`
+451                   asked again at once of the venue's next host, if there is one; else `LocationRefused`
 403                   `UpstreamUnavailable`: Binance's firewall
 400 with -1121        `UnknownSymbol`
+another 4xx           what is passed on: the answer, if it is in Binance's own form, or says that there is no such
+                      path (404)
 anything else         `UpstreamUnavailable` with what Binance says
 ====================  ==================================================================================
 
 Sources: developers.binance.com, Spot REST API, "General API information", "HTTP return codes", "LIMITS",
-"Market data endpoints".
+"Market data endpoints"; and `candlesync.binance.venue` for what differs between the venues.
 """
 
 from __future__ import annotations
@@ -25,25 +27,24 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import httpx
+import msgspec
 import structlog
 import trio
 
 import candlesync
+from candlesync.binance.hosts import Hosts
 from candlesync.binance.parse import ExchangeInfo, parse_error, parse_exchange_info, parse_rows, parse_server_time
-from candlesync.binance.weight import Spend, WeightBudget
+from candlesync.binance.venue import SPOT, Venue
+from candlesync.binance.weight import Spend, WeightBudget, WeightSettings
 from candlesync.core.candle import Candle, Series
 from candlesync.errors import LocationRefused, UnknownSymbol, UnreadableAnswer, UpstreamUnavailable
 
-KLINES_WEIGHT = 2
-"""Weight of a klines request, whatever its limit (Binance, since 2023-08)."""
-EXCHANGE_INFO_WEIGHT = 20
-"""Weight of an exchangeInfo request (Binance, since 2023-08)."""
 TIME_WEIGHT = 1
-"""Weight of a time request (Binance)."""
+"""Weight of a time request, on every venue (Binance)."""
 
 _USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
 _ERROR_BODY = 64 * 1024
@@ -66,8 +67,9 @@ T = TypeVar("T")
 class RestSettings:
     """How Binance's REST API is asked. Times are seconds, sizes are bytes."""
 
-    base_url: str = "https://api.binance.com"
-    """The part before ``/api/v3/klines``. Where it is blocked, https://data-api.binance.vision has the same data."""
+    venue: Venue = SPOT
+    base_url: str = ""
+    """The part before the venue's ``/api/v3/klines`` or the like. Empty: the venue's own hosts."""
     connect_timeout: float = 5.0
     """For a connection with TLS, and for a free one of ours: a few round trips around the world."""
     read_timeout: float = 10.0
@@ -83,11 +85,16 @@ class RestSettings:
     concurrency: int = 8
     """Requests at once: more gain nothing, and each may be counted before we know that the weight is used up."""
     page_limit: int = 1_000
-    """Rows of one klines answer at most (Binance)."""
+    """Rows that one klines answer is asked for at most: what all venues allow, and the cheapest by the row on each."""
     klines_bytes: int = 4 * 1024 * 1024
     """Of a klines answer at most; 1,000 rows have some 170 KB."""
     exchange_info_bytes: int = 64 * 1024 * 1024
     """Of an exchangeInfo answer at most; the whole list had some 15 MB in 2025."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where to ask, the best first. Who names a host is never sent to another one."""
+        return (self.base_url,) if self.base_url else self.venue.rest_urls
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,8 @@ class RestStatistics:
     statuses), unreadable, impatience (the caller's patience ended first)."""
     last_latency: float | None
     """Seconds that the latest whole answer took; `None` before the first."""
+    url: str
+    """The host that is asked now: another than the first when that one has refused the location."""
 
     @property
     def unreadable(self) -> int:
@@ -119,12 +128,24 @@ class _Question(Generic[T]):
     """Bytes of a good answer at most."""
     read: Callable[[bytes], T]
     """Raises `UnreadableAnswer`."""
+    refused: Callable[[int, bytes], T] | None = None
+    """What a refusal in Binance's own form is the answer to; `None`: it is an error."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
+    url: str
+    """Of the host that gave it."""
     status: int
     retry_after: float | None
+    body: bytes
+
+
+class PassedOn(msgspec.Struct, frozen=True):
+    """What Binance answered to a question that was passed on."""
+
+    status: int
     body: bytes
 
 
@@ -134,9 +155,10 @@ class _Fault(Exception):
 
 def open_client(settings: RestSettings) -> httpx.AsyncClient:
     """A client for `Rest`; the caller closes it. Raises `ValueError` for a base URL that is none."""
-    url = httpx.URL(settings.base_url)
+    url = httpx.URL(settings.urls[0])
     if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
-        raise ValueError(f"{settings.base_url!r}: the REST URL is http or https, a host, and the path before /api/v3")
+        before = settings.venue.prefix
+        raise ValueError(f"{settings.urls[0]!r}: the REST URL is http or https, a host, and the path before {before}")
     return httpx.AsyncClient(
         base_url=url,
         headers={"User-Agent": f"candlesync/{candlesync.__version__}", "Accept": "application/json"},
@@ -163,19 +185,22 @@ class Rest:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """``jitter`` gives numbers from 0 up to 1, for the pauses between attempts."""
-        self.budget = budget or WeightBudget()
         self._client = client
         self._settings = settings or RestSettings()
+        self.venue = self._settings.venue
+        self.budget = budget or WeightBudget(WeightSettings(limit=self.venue.weight_limit))
+        self._hosts = Hosts(self._settings.urls)
         self._jitter = jitter
         self._places = trio.CapacityLimiter(self._settings.concurrency)
         self._requests = 0
         self._retries = 0
         self._failures: Counter[str] = Counter()
         self._last_latency: float | None = None
+        self._is_location_told = False
 
     def statistics(self) -> RestStatistics:
         """What has been asked until now."""
-        return RestStatistics(self._requests, self._retries, dict(self._failures), self._last_latency)
+        return RestStatistics(self._requests, self._retries, dict(self._failures), self._last_latency, self._hosts.url)
 
     async def klines(
         self,
@@ -210,7 +235,8 @@ class Rest:
                 raise UnreadableAnswer(f"klines answer: open time {rows[-1].open_time} after endTime {end_time}")
             return rows
 
-        question = _Question("/api/v3/klines", params, KLINES_WEIGHT, self._settings.klines_bytes, read)
+        weight = self.venue.klines_weight(limit)
+        question = _Question(self.venue.path("klines"), params, weight, self._settings.klines_bytes, read)
         return await self._ask(question, patience)
 
     async def newest(self, series: Series, count: int, *, patience: float = 30.0) -> tuple[Candle, ...]:
@@ -238,21 +264,43 @@ class Rest:
 
     async def server_time(self, *, patience: float = 30.0) -> int:
         """What time Binance has, UNIX ms; as old as the answer's way here."""
-        question = _Question("/api/v3/time", {}, TIME_WEIGHT, _ERROR_BODY, parse_server_time)
+        question = _Question(self.venue.path("time"), {}, TIME_WEIGHT, _ERROR_BODY, parse_server_time)
         return await self._ask(question, patience)
 
     async def exchange_info(self, *, patience: float = 30.0) -> ExchangeInfo:
         """What Binance lists; the budget takes over the limit that the answer tells."""
-        settings = self._settings
-        question = _Question(
-            "/api/v3/exchangeInfo", {}, EXCHANGE_INFO_WEIGHT, settings.exchange_info_bytes, parse_exchange_info
-        )
+        path, weight = self.venue.path("exchangeInfo"), self.venue.exchange_info_weight
+        question = _Question(path, {}, weight, self._settings.exchange_info_bytes, parse_exchange_info)
         info = await self._ask(question, patience)
         if info.weight_limit is not None:
             self.budget.resize(info.weight_limit)
         if info.unreadable:
             _log.warning("symbols left out that are not as documented", symbols=info.unreadable)
         return info
+
+    async def pass_on(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        weight: int,
+        longest: int,
+        headers: Mapping[str, str] | None = None,
+        patience: float = 30.0,
+    ) -> PassedOn:
+        """Ask what a client asks (see ``binance.public``, where ``path`` and ``weight`` come from), for its answer as
+        it is: JSON of at most ``longest`` bytes, or a refusal, which is no error here.
+        """
+
+        def read(body: bytes) -> PassedOn:
+            try:
+                msgspec.json.decode(body, type=msgspec.Raw)
+            except msgspec.DecodeError as error:
+                raise UnreadableAnswer(f"answer of {path}: no JSON ({error})") from error
+            return PassedOn(200, body)
+
+        question = _Question(path, dict(params), weight, longest, read, PassedOn, headers or {})
+        return await self._ask(question, patience)
 
     async def _ask(self, question: _Question[T], patience: float) -> T:
         deadline = trio.current_time() + patience
@@ -276,6 +324,9 @@ class Rest:
                 if answer.status in (418, 429):
                     self._obey(answer)
                     continue  # the budget now makes us wait, or raises RateLimited
+                if answer.status == 451 and self._hosts.refused(answer.url):
+                    self._failures["location"] += 1
+                    continue  # of the next host; there are few, and none is asked again
                 return self._judge(question, answer)
             except (_Fault, UnreadableAnswer) as failure:
                 sent_before = True
@@ -303,10 +354,15 @@ class Rest:
     async def _send(self, question: _Question[T], spend: Spend) -> _Answer:
         self._requests += 1
         started = trio.current_time()
+        url = self._hosts.url
+        # The client has the first host as its base; a whole URL goes to another one.
+        target = question.path if self._hosts.is_first else url + question.path
         try:
             with trio.fail_after(self._settings.answer_timeout):
                 spend.sent()
-                async with self._client.stream("GET", question.path, params=question.params) as response:
+                async with self._client.stream(
+                    "GET", target, params=question.params, headers=question.headers
+                ) as response:
                     spend.report(_number(response.headers.get(_USED_WEIGHT)))
                     body = await self._body(response, question)
         except (trio.TooSlowError, httpx.TimeoutException) as error:
@@ -317,7 +373,7 @@ class Rest:
             raise _Fault(f"connection failed ({type(error).__name__}: {error})") from error
         self._last_latency = trio.current_time() - started
         retry_after = _number(response.headers.get("Retry-After"))
-        return _Answer(response.status_code, retry_after, body)
+        return _Answer(url, response.status_code, retry_after, body)
 
     async def _body(self, response: httpx.Response, question: _Question[T]) -> bytes:
         good = response.status_code == 200
@@ -353,6 +409,9 @@ class Rest:
             raise _Fault(f"Binance answered {said}")
         if answer.status == 451:
             raise self._location_refused()
+        is_its_own = answer.status == 404 or (refusal is not None and 400 <= answer.status < 500)
+        if question.refused is not None and is_its_own and answer.status != 403:
+            return question.refused(answer.status, answer.body)
         self._failures["refused"] += 1
         if answer.status == 400 and refusal is not None and refusal.code == _INVALID_SYMBOL:
             raise UnknownSymbol(f"Binance does not list {question.params.get('symbol')}")
@@ -374,13 +433,15 @@ class Rest:
         self.budget.ban(seconds)
 
     def _location_refused(self) -> LocationRefused:
-        message = (
-            "Binance does not serve the location of this machine (451). Its market data needs no account at "
-            "https://data-api.binance.vision (REST) and wss://data-stream.binance.vision (streams): "
-            "set --rest-url and --stream-url to them"
-        )
-        if not self._failures["location"]:  # it stays refused: once is enough
+        message = "Binance does not serve the location of this machine (451)"
+        if self.venue is SPOT and self._hosts.is_first:  # there was no other one to go to: this one was asked for
+            message += (
+                f". Its market data needs no account at {SPOT.rest_urls[-1]} (REST) and {SPOT.stream_urls[-1]} "
+                "(streams): set --rest-url and --stream-url to them, or neither"
+            )
+        if not self._is_location_told:  # it stays refused: once is enough
             _log.error("location refused", message=message)
+        self._is_location_told = True
         self._failures["location"] += 1
         return LocationRefused(message)
 

@@ -11,15 +11,13 @@ import h11
 import msgspec
 import trio_websocket
 
+from candlesync.binance.venue import SPOT, Venue
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS
 from candlesync.websocket import leaves_of
 
-STREAMS_PER_CONNECTION: Final = 1024
-"""developers.binance.com, Spot, "WebSocket Streams", "General WSS information"."""
-
-SYMBOLS_PER_CONNECTION: Final = STREAMS_PER_CONNECTION // len(INTERVALS)
-"""So many symbols fit whatever intervals they come to follow."""
+SYMBOLS_PER_CONNECTION: Final = SPOT.streams_per_connection // len(INTERVALS)
+"""So many symbols fit whatever intervals they come to follow, on any venue."""
 
 LONGEST_BAN: Final = 3 * 86400.0
 """Seconds; documented under "IP Limits". A ``Retry-After`` beyond it, from whoever stands between, is cut to it."""
@@ -29,11 +27,12 @@ LONGEST_BAN: Final = 3 * 86400.0
 class StreamSettings:
     """How the connections to Binance are kept. Times are seconds. Raises `ValueError` for what cannot work.
 
-    "Documented" means developers.binance.com, Spot, "WebSocket Streams".
+    "Documented" means developers.binance.com, Spot, "WebSocket Streams"; what other venues allow is in their table.
     """
 
-    stream_url: str = "wss://stream.binance.com:9443"
-    """The part before ``/stream``; ``ws`` or ``wss``, may end in a path and a slash. The default is documented."""
+    venue: Venue = SPOT
+    stream_url: str = ""
+    """The part before ``/stream``; ``ws`` or ``wss``, may end in a path and a slash. Empty: the venue's own hosts."""
     connect_timeout: float = 10.0
     """For name lookup, TCP, TLS and handshake together; from far away, these take about two seconds."""
     ping_interval: float = 15.0
@@ -71,24 +70,59 @@ class StreamSettings:
     """In any ``connection_period``. 300 are documented for one address; the rest is left to its other programs."""
     connection_period: float = 300.0
     """Documented: 5 minutes."""
+    lifetime: float = 84_600.0
+    """Of a connection, at most: 23.5 hours. Then another takes its place; after 24 hours Binance ends it."""
+    lifetime_spread: float = 3_600.0
+    """Each is replaced up to so much earlier, at random: the feeds of a process began in one moment."""
+    handover_grace: float = 2.0
+    """By so much one of two connections may be behind the other. Closes of thin pairs come up to 2.4 s late, but on
+    both at once."""
+    handover_settle: float = 5.0
+    """When neither connection shows anything of a series for so long, nothing is on its way that only one will show."""
+    handover_timeout: float = 60.0
+    """From the attempt to connect. A connection that cannot take over within it is given up, and the old one stays; but
+    one whose server shuts down is left, and what was missed comes from REST."""
+    handover_look: float = 0.25
+    """So often it is looked whether the new connection has taken over."""
+    handover_retry: float = 120.0
+    """Pauses between attempts at a new connection while the old one is good grow to this."""
     symbols_per_connection: int = 1
     """1: each symbol has its own connection. More, at most 64: so many share one, for hundreds of symbols."""
     symbol_queue_size: int = 256
     """Events of one symbol between a shared feed and the symbol's own task, which takes them as fast as it is run."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.stream_url)
-        # `.port` raises ValueError by itself for a port that is none.
-        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0:
-            raise ValueError(f"stream URL {self.stream_url!r}: ws://host or wss://host is needed")
-        if parts.query or parts.fragment:
-            raise ValueError(f"stream URL {self.stream_url!r}: only the part before /stream is needed")
+        if self.stream_url:
+            _check(self.stream_url)
         if not 1 <= self.symbols_per_connection <= SYMBOLS_PER_CONNECTION:
             raise ValueError(f"symbols per connection {self.symbols_per_connection}: 1 to {SYMBOLS_PER_CONNECTION}")
-        if not 1 <= self.url_streams <= STREAMS_PER_CONNECTION:
-            raise ValueError(f"streams in the URL {self.url_streams}: 1 to {STREAMS_PER_CONNECTION}")
+        for name, value, most in (
+            ("streams in the URL", self.url_streams, self.venue.streams_per_connection),
+            ("messages per second", self.messages_per_second, self.venue.messages_per_second),
+            ("connection attempts", self.connection_attempts, self.venue.connections),
+        ):
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} {value}: 1 to {most}")
+        if not 0 <= self.lifetime_spread < self.lifetime:
+            raise ValueError(
+                f"lifetime {self.lifetime:g} s, less up to {self.lifetime_spread:g} s: nothing is left of it"
+            )
         if self.symbol_queue_size < 1:
             raise ValueError(f"symbol queue size {self.symbol_queue_size}: at least 1")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where to connect, the best first. Who names a host is never sent to another one."""
+        return (self.stream_url,) if self.stream_url else self.venue.stream_urls
+
+
+def _check(url: str) -> None:
+    parts = urlsplit(url)
+    # `.port` raises ValueError by itself for a port that is none.
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0:
+        raise ValueError(f"stream URL {url!r}: ws://host or wss://host is needed")
+    if parts.query or parts.fragment:
+        raise ValueError(f"stream URL {url!r}: only the part before /stream is needed")
 
 
 def stream_name(series: Series) -> str:
@@ -129,14 +163,13 @@ def fitting(method: str, series: Iterable[Series], message_bytes: int) -> Reques
 
 
 class Roster:
-    """Which series are wanted, which the connection carries, and which the sink knows as live. Pure."""
+    """Which series a connection carries, and which are wanted on it. Pure."""
 
-    def __init__(self) -> None:
-        self.wanted: set[Series] = set()
+    def __init__(self, wanted: set[Series]) -> None:
+        self.wanted = wanted
+        """The owner's: it changes while the connection is there."""
         self.carried: set[Series] = set()
         """In the URL of the connection, or acknowledged on it. Never more than Binance allows: `request`."""
-        self.live: set[Series] = set()
-        """Wanted, carried, and told to the sink as connected: the only series whose frames are for the sink."""
 
     def connect(self, limit: int | None) -> list[Series]:
         """The series for the URL of a new connection, which carries them from then on: at most ``limit``."""
@@ -152,23 +185,19 @@ class Roster:
                 return fitting(method, sorted(series, key=stream_name), message_bytes)
         return None
 
+    def ask(self, request: Request) -> None:
+        """Binance is asked now. Nobody relies any more on what is to go."""
+        if request.method == "UNSUBSCRIBE":
+            self.carried.difference_update(request.series)
+
     def grant(self, request: Request) -> None:
         """Binance has acknowledged the request."""
         if request.method == "SUBSCRIBE":
             self.carried.update(request.series)
-        else:
-            self.carried.difference_update(request.series)
 
-    def arrivals(self) -> list[Series]:
-        """Series that the connection carries and of which the sink does not know it yet."""
-        return sorted((self.wanted & self.carried) - self.live, key=stream_name)
-
-    def disconnect(self) -> list[Series]:
-        """The connection is gone: the series that were live."""
-        lost = sorted(self.live, key=stream_name)
-        self.carried.clear()
-        self.live.clear()
-        return lost
+    def arrivals(self, live: set[Series]) -> list[Series]:
+        """Series that are wanted and carried, beside those that are ``live``."""
+        return sorted((self.wanted & self.carried) - live, key=stream_name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import trio
 
 from candlesync.binance.parse import SymbolInfo
 from candlesync.binance.rest import Rest
+from candlesync.core.interval import Interval
 from candlesync.errors import UnknownSymbol, UpstreamUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -49,6 +50,11 @@ class Symbols:
         self._failure = UpstreamUnavailable("nobody has loaded the list of symbols yet")
         """Why there is no list, as long as there is none."""
         self._failed_at = -math.inf
+
+    @property
+    def intervals(self) -> tuple[Interval, ...]:
+        """The intervals that the venue has, shortest first."""
+        return self._rest.venue.intervals
 
     async def known(self, symbol: str) -> bool:
         """Whether Binance lists ``symbol``. Raises `UpstreamUnavailable` when no list could ever be loaded."""

@@ -194,6 +194,16 @@ class WeightBudget:
         ledger.roll(trio.current_time())
         return WeightStatistics(ledger.limit, ledger.used, ledger.in_flight, self._waiting, self.banned_for)
 
+    def check_share(self, share: float, refused: str) -> None:
+        """Raise `RateLimited` when more than ``share`` of the weight is used: the rest is kept for live series.
+
+        ``refused`` says what is not done then.
+        """
+        weight = self.statistics()
+        if weight.banned_for or weight.used + weight.in_flight > share * weight.limit:
+            message = f"{refused}: the request weight is kept for live series"
+            raise RateLimited(message, retry_after=max(5.0, self.retry_after))
+
     def resize(self, limit: int) -> None:
         """Binance allows ``limit`` weight a minute (from exchangeInfo)."""
         self._ledger.limit = limit

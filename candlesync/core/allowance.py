@@ -55,12 +55,12 @@ class Allowances:
         """See `Allowance.wait`."""
         return max(0.0, max(self._full_at.get(key, now), now) + self._each - now - self._ahead)
 
-    def take(self, key: str, now: float) -> float:
-        """See `Allowance.take`."""
+    def take(self, key: str, now: float, amount: int = 1) -> float:
+        """See `Allowance.take`; ``amount`` of them, all or none, and never more than the burst."""
         if not self._each:
             return 0.0
         full_at = self._full_at
-        after = max(full_at.get(key, now), now) + self._each
+        after = max(full_at.get(key, now), now) + min(self._each * amount, self._ahead)
         wait = after - now - self._ahead
         if wait <= 0:
             full_at[key] = after

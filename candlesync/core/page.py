@@ -61,6 +61,15 @@ def assemble(interval: Interval, page: Page, rows: Sequence[Candle], joint: int)
     return candles
 
 
+def off_grid(interval: Interval, page: Page, rows: Sequence[Candle], joint: int) -> list[Candle]:
+    """The rows of a page that `assemble` leaves out, closed and ascending."""
+    return [
+        row if row.closed else msgspec.structs.replace(row, closed=True)
+        for row in rows
+        if page.first <= row.open_time < page.end and interval.steps(row.open_time, joint) is None
+    ]
+
+
 def _filled(interval: Interval, before: Candle, after: int, page: Page) -> list[Candle]:
     """What stands in the page between a row and the next one, which opens at ``after``."""
     # An outage may be longer than the page: only what is in it is made. Its bounds are open times themselves.

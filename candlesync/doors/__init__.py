@@ -1,1 +1,1 @@
-"""The doors that other people's programs come in by: each speaks a protocol that they already know."""
+"""The doors that other people's programs come in by: each speaks a language that those already know."""

@@ -69,6 +69,11 @@ class Line:
         """The socket's, for offers: once it is closed the number may be another's, but then the line is shut."""
         self._set_option(socket.SO_SNDBUF, self.send_buffer)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client is gone, or took too long; what was taken last may not have gone out."""
+        return self._is_gone
+
     def shut(self) -> None:
         """Take no more offers: a WebSocket close frame goes out, and nothing may follow it."""
         self._is_shut = True

@@ -16,10 +16,12 @@ from candlesync.simulator.files import UnreadableFile
 from candlesync.simulator.serving import serve
 from candlesync.simulator.settings import KlineFile, SimulatorSettings
 from candlesync.simulator.symbols import DEFAULT_SYMBOLS, SymbolSpec, symbol_spec
+from candlesync.simulator.venue import VENUES, VenueName
 
 
 @click.command()
 @click.option("--bind", default="127.0.0.1:0", show_default=True, help="HOST:PORT; port 0 takes a free one.")
+@click.option("--venue", type=click.Choice(list(VENUES)), default="spot", show_default=True, help="Which market.")
 @click.option("--minute", default=1.0, show_default=True, help="Seconds that a minute of the market lasts.")
 @click.option("--symbol", "symbols", multiple=True, help="A symbol to list; repeat it. [default: eight symbols]")
 @click.option("--seed", default=1, show_default=True, help="Decides the prices of symbols without files.")
@@ -33,11 +35,12 @@ from candlesync.simulator.symbols import DEFAULT_SYMBOLS, SymbolSpec, symbol_spe
 )
 @click.option("--update-ms", default=2000, show_default=True, help="Market time between updates of a forming candle.")
 @click.option("--shortest-update", default=0.05, show_default=True, help="Least seconds between two updates.")
-@click.option("--weight-limit", default=6000, show_default=True, help="Request weight a minute.")
+@click.option("--weight-limit", type=int, help="Request weight a minute.  [default: the venue's]")
 @click.option("--faults", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A JSON list of faults.")
 def main(
     *,
     bind: str,
+    venue: VenueName,
     minute: float,
     symbols: tuple[str, ...],
     seed: int,
@@ -46,7 +49,7 @@ def main(
     listed_before: tuple[str, ...],
     update_ms: int,
     shortest_update: float,
-    weight_limit: int,
+    weight_limit: int | None,
     faults: Path | None,
 ) -> None:
     """Run a simulated Binance until SIGTERM or Ctrl-C. When it is ready, one line tells its address."""
@@ -54,6 +57,7 @@ def main(
         host, port = bind.rsplit(":", 1)
         files = tuple(_kline_file(text) for text in klines)
         settings = SimulatorSettings(
+            venue=venue,
             seed=seed,
             minute_seconds=minute,
             start=start,

@@ -42,8 +42,9 @@ def create_app(exchange: Exchange) -> QuartTrio:
         await exchange.serve(_HypercornTransport(), target)
         return None
 
-    for path in ("/ws", "/ws/<path:streams>", "/stream"):
-        app.add_websocket(path, path, stream)
+    for prefix in dict.fromkeys(("", exchange.settings.of_venue.streams)):
+        for path in ("/ws", "/ws/<path:streams>", "/stream"):
+            app.add_websocket(prefix + path, prefix + path, stream)
 
     app.register_blueprint(create_control(exchange))
     return app

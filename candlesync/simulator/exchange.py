@@ -42,9 +42,11 @@ class Exchange:
         self.clock = MarketClock(self.market.start, settings.minute_seconds)
         self._faults = FaultPlan(self.clock)
         self._weight = RequestWeight(
-            settings.weight_limit, patience=settings.weight_patience, ban_seconds=settings.ban_seconds
+            settings.of_venue.weight_limit if settings.weight_limit is None else settings.weight_limit,
+            patience=settings.weight_patience,
+            ban_seconds=settings.ban_seconds,
         )
-        self._rest = Rest(self.market, self.clock, self._faults, self._weight)
+        self._rest = Rest(settings.of_venue, self.market, self.clock, self._faults, self._weight)
         self._streams = Streams(self.market, self.clock, settings, Distortion(self._faults))
         self._sessions: dict[Session, None] = {}
         self._nursery: trio.Nursery | None = None
@@ -170,7 +172,7 @@ class Exchange:
         }
 
     def _refusing(self, target: str) -> list[Window]:
-        names, _ = target_streams(target)
+        names = target_streams(target, self.settings.of_venue.streams).names
         asked = {self._streams.symbol(name) for name in names}
         # Which symbol a connection without streams is for is not known yet: it may be the one.
         of_all = self._faults.windows(Refuse)

@@ -49,6 +49,10 @@ class Market:
             series = self._series[symbol, interval] = Series(self._sources[symbol], interval)
         return series
 
+    def source(self, symbol: str) -> Source:
+        """Where the candles of a symbol come from, and the trades inside them; raises `KeyError` as `series`."""
+        return self._sources[symbol]
+
 
 def _read(files: tuple[KlineFile, ...]) -> dict[str, dict[Interval, list[Row]]]:
     recorded: dict[str, dict[Interval, list[Row]]] = {}

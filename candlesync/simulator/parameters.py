@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+import msgspec
+
 _NUMBER = r"^[0-9]{1,20}$"
 _SYMBOL = r"^[\w\-._&&[^a-z]]{1,50}$"
 """As Binance words it, in Java's syntax; in Python's:"""
@@ -68,6 +70,13 @@ class Parameters:
         if int(value) > _LARGEST:
             raise BadRequest(-1108, f"Parameter '{name}' overflowed.")
         return int(value)
+
+    def names(self, name: str) -> list[str]:
+        """The value as a JSON array of texts; empty when it was not sent."""
+        try:
+            return msgspec.json.decode(self._values.get(name, "[]"), type=list[str])
+        except msgspec.DecodeError:
+            raise BadRequest(-1135, f"JSON sent for parameter '{name}' is not valid") from None
 
 
 def malformed(name: str) -> BadRequest:

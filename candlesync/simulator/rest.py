@@ -1,6 +1,6 @@
-"""The REST API: ``klines``, ``exchangeInfo``, ``time`` and ``ping`` of ``/api/v3`` (rest-api.md), and their faults.
+"""The REST API (rest-api.md): ``klines``, ``exchangeInfo``, ``time``, ``ping``, on spot `tickers`; and their faults.
 
-Not simulated: the parameter ``timeZone`` of klines with any other value than UTC, and times in microseconds.
+Not simulated: times in microseconds.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from candlesync.simulator.faults import (
 )
 from candlesync.simulator.market import Market
 from candlesync.simulator.parameters import BadRequest, Parameters, malformed
-from candlesync.simulator.symbols import description
+from candlesync.simulator.symbols import contract_description, description
+from candlesync.simulator.tickers import Tickers, Values, weight_of_day, weight_of_depth, weight_of_price
+from candlesync.simulator.venue import Venue
 from candlesync.simulator.weight import RequestWeight
+from candlesync.simulator.zones import offset_of, zoned_page
 
 Query = Sequence[tuple[str, str]]
 
 _BODY_SHAPES: tuple[BodyShape, ...] = get_args(BodyShape)
-_UTC = {"0", "00:00", "+00:00", "0:00"}
 
 
 class Answer(NamedTuple):
@@ -47,17 +49,35 @@ class Answer(NamedTuple):
 class Rest:
     """Answers requests from the market as it is now."""
 
-    def __init__(self, market: Market, clock: MarketClock, faults: FaultPlan, weight: RequestWeight) -> None:
+    def __init__(
+        self, venue: Venue, market: Market, clock: MarketClock, faults: FaultPlan, weight: RequestWeight
+    ) -> None:
+        self._venue = venue
         self._market = market
         self._clock = clock
         self._faults = faults
         self._weight = weight
         self._turn = count()
-        self._endpoints: dict[str, tuple[int, Callable[[Query], bytes]]] = {
-            "/api/v3/ping": (1, self._ping),
-            "/api/v3/time": (1, self._time),
-            "/api/v3/exchangeInfo": (20, self._exchange_info),
-            "/api/v3/klines": (2, self._klines),
+        self._endpoints: dict[str, tuple[Callable[[Values], int], Callable[[Query], bytes]]] = {
+            f"{venue.rest}/ping": (lambda _: 1, self._ping),
+            f"{venue.rest}/time": (lambda _: 1, self._time),
+            f"{venue.rest}/exchangeInfo": (lambda _: venue.exchange_info_weight, self._exchange_info),
+            f"{venue.rest}/klines": (self._klines_weight, self._klines),
+        }
+        if venue.rest == "/api/v3":
+            self._endpoints |= self._of_spot(Tickers(market))
+
+    def _of_spot(self, tickers: Tickers) -> dict[str, tuple[Callable[[Values], int], Callable[[Query], bytes]]]:
+        """What only the spot venue is simulated with."""
+        return {
+            "/api/v3/uiKlines": (self._klines_weight, self._klines),
+            "/api/v3/ticker/price": (weight_of_price, self._some(tickers.price)),
+            "/api/v3/ticker/bookTicker": (weight_of_price, self._some(tickers.book)),
+            "/api/v3/ticker/24hr": (weight_of_day, self._some(tickers.day, "type")),
+            "/api/v3/avgPrice": (lambda _: 2, self._one(tickers.average)),
+            "/api/v3/depth": (weight_of_depth, self._one(tickers.depth, "limit")),
+            "/api/v3/trades": (lambda _: 25, self._one(tickers.trades, "limit")),
+            "/api/v3/aggTrades": (lambda _: 4, self._one(tickers.aggregate_trades, "limit")),
         }
 
     @property
@@ -72,7 +92,7 @@ class Rest:
         if broken is not None:
             return broken
         weight, endpoint = self._endpoints[path]
-        refusal = self._weight.charge(weight)
+        refusal = self._weight.charge(weight(dict(query)))
         if refusal is not None:
             return self._limited(refusal.status, refusal.retry_after)
         try:
@@ -139,6 +159,19 @@ class Rest:
         Parameters(query)
         return msgspec.json.encode({"serverTime": self._clock.now()})
 
+    def _klines_weight(self, values: Values) -> int:
+        limit = values.get("limit", "")
+        return self._venue.klines_weight(int(limit) if limit.isascii() and limit.isdigit() else 500)
+
+    def _some(self, tell: Callable[[Parameters, int], bytes], *optional: str) -> Callable[[Query], bytes]:
+        """An endpoint for one symbol, some or all."""
+        known = ("symbol", "symbols", *optional)
+        return lambda query: tell(Parameters(query, optional=known), self._clock.now())
+
+    def _one(self, tell: Callable[[Parameters, int], bytes], *optional: str) -> Callable[[Query], bytes]:
+        """An endpoint for one symbol."""
+        return lambda query: tell(Parameters(query, mandatory=("symbol",), optional=optional), self._clock.now())
+
     def _klines(self, query: Query) -> bytes:
         parameters = Parameters(
             query, mandatory=("symbol", "interval"), optional=("startTime", "endTime", "timeZone", "limit")
@@ -153,18 +186,21 @@ class Rest:
             interval = Interval(parameters.text("interval") or "")
         except ValueError:
             raise BadRequest(-1120, "Invalid interval.") from None
-        if parameters.text("timeZone") not in (None, *_UTC):
-            raise BadRequest(-1130, "Data sent for parameter 'timeZone' is not valid.")
+        if interval is Interval.S1 and not self._venue.has_seconds:
+            raise BadRequest(-1120, "Invalid interval.")
+        offset = offset_of(parameters.text("timeZone"))
         now = self._clock.now() - sum(fault.by_ms for fault in self._faults.active(RestBehind, symbol))
+        limit = min(500 if limit is None else limit, self._venue.most_rows)
+        if offset:
+            page = zoned_page(self._market, symbol, interval, offset, start=start, end=end, limit=limit, now=now)
+            return msgspec.json.encode([kline.row for kline in page])
         missing = {
             time
             for fault in self._faults.active(Missing, symbol)
             if fault.interval in (None, interval)
             for time in fault.open_times
         }
-        page = self._market.series(symbol, interval).page(
-            start, end, min(500 if limit is None else limit, 1000), now=now, without=missing
-        )
+        page = self._market.series(symbol, interval).page(start, end, limit, now=now, without=missing)
         return msgspec.json.encode([kline.row for kline in page])
 
     def _exchange_info(self, query: Query) -> bytes:
@@ -178,13 +214,11 @@ class Rest:
         if one is not None:
             names = [one]
         elif many is not None:
-            try:
-                names = msgspec.json.decode(many, type=list[str])
-            except msgspec.DecodeError:
-                raise BadRequest(-1135, "JSON sent for parameter 'symbols' is not valid") from None
+            names = parameters.names("symbols")
         if any(name not in self._market.symbols for name in names):
             raise BadRequest(-1121, "Invalid symbol.")
-        symbols = [description(self._market.symbols[name]) for name in names]
+        describe = description if self._venue.rest == "/api/v3" else contract_description
+        symbols = [describe(self._market.symbols[name]) for name in names]
         if (parameters.text("showPermissionSets") or "true").lower() == "false":
             for entry in symbols:
                 entry["permissionSets"] = []

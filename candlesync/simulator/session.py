@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import parse_qs, unquote
 
 import trio
@@ -53,13 +53,26 @@ class Transport(Protocol):
         """Break the connection: the client sees it gone without a close frame."""
 
 
-def target_streams(target: str) -> tuple[list[str], bool]:
-    """The streams that a URL's path and query ask for, and whether events are to be wrapped with their names."""
+class Target(NamedTuple):
+    """What a URL's path and query ask for."""
+
+    names: list[str]
+    """Streams."""
+    combined: bool
+    """Whether events are to be wrapped with the names of their streams."""
+    routed: bool
+    """Whether anything ever comes of it."""
+
+
+def target_streams(target: str, prefix: str) -> Target:
+    """What a URL asks for, where kline streams are at paths that begin with ``prefix``."""
     path, _, query = target.partition("?")
+    routed = path.startswith(f"{prefix}/")
+    path = path.removeprefix(prefix) if routed else path
     if path == "/stream":
         asked = parse_qs(query).get("streams", [])
-        return [name for names in asked for name in names.split("/") if name], True
-    return [name for name in unquote(path).split("/")[2:] if name], False
+        return Target([name for names in asked for name in names.split("/") if name], True, routed)
+    return Target([name for name in unquote(path).split("/")[2:] if name], False, routed)
 
 
 class Session:
@@ -75,7 +88,8 @@ class Session:
         faults: FaultPlan,
         tally: Tally,
     ) -> None:
-        names, combined = target_streams(target)
+        venue = settings.of_venue
+        names, combined, self._routed = target_streams(target, venue.streams)
         self._subscriptions = Subscriptions(names, combined=combined, most=settings.most_streams)
         self._transport = transport
         self._settings = settings
@@ -86,7 +100,8 @@ class Session:
         self._wake = trio.Event()
         self._life = trio.CancelScope()
         self._farewell: tuple[int, str] | None = None
-        self._heard: deque[float] = deque(maxlen=settings.message_rate + 1)
+        rate = venue.message_rate if settings.message_rate is None else settings.message_rate
+        self._heard: deque[float] = deque(maxlen=rate + 1)
         self._symbols: dict[str, None] = {}
         self._asked: Counter[str] = Counter()
         """How many streams of each symbol it asks for now."""
@@ -160,7 +175,7 @@ class Session:
             self._asked[symbol] += 1
             if self._asked[symbol] == 1:
                 self._tally.joined(symbol)
-            if not self._faults.active(Deaf, symbol):
+            if self._routed and not self._faults.active(Deaf, symbol):
                 self._streams.join(name, self)
 
     def _leave(self, names: list[str]) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from candlesync.core.interval import DAY, Interval
 from candlesync.simulator.faults import Fault
 from candlesync.simulator.symbols import DEFAULT_SYMBOLS, SymbolSpec
+from candlesync.simulator.venue import VENUES, Venue, VenueName
 
 DEFAULT_START = 1_717_372_800_000
 """2024-06-03 00:00 UTC, a Monday: the whole day with which a market of walks alone begins."""
@@ -25,6 +26,8 @@ class KlineFile(msgspec.Struct, frozen=True):
 class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides what a simulator does. "Seconds" are Trio's; market time is in milliseconds."""
 
+    venue: VenueName = "spot"
+    """Which of Binance's markets this is."""
     seed: int = 1
     minute_seconds: float = 1.0
     """How many seconds a minute of the market lasts; 60 is real time."""
@@ -44,8 +47,8 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """No two updates of one stream are closer than this many seconds, however short a minute is. Close frames are not
     held back."""
 
-    weight_limit: int = 6_000
-    """Request weight a minute (Binance: 6,000)."""
+    weight_limit: int | None = None
+    """Request weight a minute. Left out: the venue's (spot: 6,000; USD-M: 2,400)."""
     weight_patience: int = 10
     """Requests that are answered 429 before the client is banned (418); Binance does not say how many."""
     ban_seconds: int = 120
@@ -57,8 +60,9 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A connection that has not answered a ping for this long is cut (Binance: a minute)."""
     connection_seconds: float = DAY / 1000
     """A connection that has lasted this long is closed (Binance: 24 hours)."""
-    message_rate: int = 5
-    """A connection that sends more messages than this in a second is closed (Binance: 5)."""
+    message_rate: int | None = None
+    """A connection that sends more messages than this in a second is closed. Left out: the venue's (spot: 5; USD-M:
+    10)."""
     most_streams: int = 1_024
     """Streams of one connection (Binance: 1,024)."""
     most_unsent: int = 10_000
@@ -69,5 +73,11 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in ("minute_seconds", "update_ms", "update_ms_1s", "weight_limit", "message_rate", "most_streams"):
-            if getattr(self, name) <= 0:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
                 raise ValueError(f"{name} must be more than 0")
+
+    @property
+    def of_venue(self) -> Venue:
+        """What the venue has and allows."""
+        return VENUES[self.venue]

@@ -72,6 +72,7 @@ class Streams:
             stream_name(spec.name, interval): (spec, interval)
             for spec in market.symbols.values()
             for interval in INTERVALS
+            if interval is not Interval.S1 or settings.of_venue.has_seconds
         }
         self._channels: dict[str, _Channel] = {}
         self._moments: list[tuple[int, int, Callable[[int], None]]] = []

@@ -95,9 +95,39 @@ def symbol_spec(name: str) -> SymbolSpec:
     return SymbolSpec(name=name, profile=_profile(price, "0.0001", "0.01", "1000000", trades=150_000, move=35_000))
 
 
+def _quote(spec: SymbolSpec) -> str:
+    return next((quote for quote in _QUOTES if spec.name.endswith(quote) and spec.name != quote), spec.name[-3:])
+
+
+def contract_description(spec: SymbolSpec) -> dict[str, Any]:
+    """The same of a USD-M perpetual contract, with the fields that Binance documents."""
+    quote = _quote(spec)
+    return {
+        "symbol": spec.name,
+        "pair": spec.name,
+        "contractType": "PERPETUAL",
+        "deliveryDate": 4_133_404_800_000,
+        "onboardDate": 1_569_398_400_000,
+        "status": "TRADING",
+        "baseAsset": spec.name.removesuffix(quote),
+        "quoteAsset": quote,
+        "marginAsset": quote,
+        "pricePrecision": 8,
+        "quantityPrecision": 8,
+        "baseAssetPrecision": 8,
+        "quotePrecision": 8,
+        "underlyingType": "COIN",
+        "underlyingSubType": [],
+        "triggerProtect": "0.0500",
+        "filters": [{"filterType": "PRICE_FILTER", "tickSize": decimal_text(spec.profile.tick)}],
+        "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET"],
+        "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
+    }
+
+
 def description(spec: SymbolSpec) -> dict[str, Any]:
     """The symbol's entry in ``exchangeInfo``, with the fields that Binance documents and recorded answers have."""
-    quote = next((quote for quote in _QUOTES if spec.name.endswith(quote) and spec.name != quote), spec.name[-3:])
+    quote = _quote(spec)
     profile = spec.profile
     return {
         "symbol": spec.name,
@@ -132,7 +162,38 @@ def description(spec: SymbolSpec) -> dict[str, Any]:
                 "maxQty": decimal_text(profile.lot * profile.day_volume),
                 "stepSize": decimal_text(profile.lot),
             },
+            {"filterType": "ICEBERG_PARTS", "limit": 10},
+            {
+                "filterType": "MARKET_LOT_SIZE",
+                "minQty": decimal_text(0),
+                "maxQty": decimal_text(profile.lot * (profile.day_volume // 1000)),
+                "stepSize": decimal_text(0),
+            },
+            {
+                "filterType": "TRAILING_DELTA",
+                "minTrailingAboveDelta": 10,
+                "maxTrailingAboveDelta": 2000,
+                "minTrailingBelowDelta": 10,
+                "maxTrailingBelowDelta": 2000,
+            },
+            {
+                "filterType": "PERCENT_PRICE_BY_SIDE",
+                "bidMultiplierUp": "5",
+                "bidMultiplierDown": "0.2",
+                "askMultiplierUp": "5",
+                "askMultiplierDown": "0.2",
+                "avgPriceMins": 5,
+            },
+            {
+                "filterType": "NOTIONAL",
+                "minNotional": "0.00010000" if quote in {"BTC", "ETH", "BNB"} else "5.00000000",
+                "applyMinToMarket": True,
+                "maxNotional": "9000000.00000000",
+                "applyMaxToMarket": False,
+                "avgPriceMins": 5,
+            },
             {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": 200},
+            {"filterType": "MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": 5},
         ],
         "permissions": [],
         "permissionSets": [["SPOT"]],

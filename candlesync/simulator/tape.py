@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from math import gcd
+from typing import NamedTuple
 
 from candlesync.core.interval import SECOND
 from candlesync.simulator.bars import Bar, flat
@@ -16,6 +17,16 @@ from candlesync.simulator.chance import below, chance, choose, cumulate, share, 
 
 MOST_ENTRIES = 120
 """Two a second for a minute: finer than any update of the stream shows."""
+
+
+class Group(NamedTuple):
+    """Trades at one price, at the same time."""
+
+    time: int
+    price: int
+    trades: int
+    volume: int
+    first_trade: int
 
 
 class Tape:
@@ -70,6 +81,19 @@ class Tape:
             - _scaled(quotes[first], bar.taker_quote_volume, bar.quote_volume),
             bar.first_trade + self._trades[first],
         )
+
+    def groups(self, end: int) -> list[Group]:
+        """The groups of trades before ``end``, in the order of time."""
+        return [
+            Group(
+                time,
+                self._prices[place],
+                self._trades[place + 1] - self._trades[place],
+                self._volumes[place + 1] - self._volumes[place],
+                self.bar.first_trade + self._trades[place],
+            )
+            for place, time in enumerate(self._times[: bisect_left(self._times, end)])
+        ]
 
 
 def _at_full_seconds(times: list[int], earliest: int) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from math import inf
 from re import ASCII
 from re import compile as compile_pattern
@@ -39,6 +39,8 @@ OPEN = frozenset({"/health", "/ready", "/", "/docs", "/openapi.json", *(f"/stati
 """Paths that need no token: whether the server is well, and the pages and the document, which hold no data.
 ``/metrics`` needs one: it tells what is followed, and Prometheus knows how to send a token."""
 
+_API_KEY = b"x-mbx-apikey"
+"""The header in which clients of Binance's API send their key."""
 _TOKEN = compile_pattern(r"[A-Za-z0-9._~+/-]+=*", ASCII)
 """What may stand after ``Bearer`` (RFC 6750, section 2.1)."""
 
@@ -105,7 +107,9 @@ Serve = Callable[[Any, Any, Any], Awaitable[None]]
 class Access:
     """Judges requests."""
 
-    def __init__(self, settings: AccessSettings) -> None:
+    def __init__(self, settings: AccessSettings, forms: Mapping[str, Callable[[Refusal], bytes]] | None = None) -> None:
+        """``forms`` make the bodies of refusals at paths that begin with a word, such as ``/udf``, in its own form."""
+        self._forms = forms or {}
         self._callers = settings.callers
         self._places = Places(inf, settings.connections or inf)
         rate = settings.request_rate
@@ -138,7 +142,8 @@ class Access:
             key = self._key(scope)
             refusal = self._refusal(scope, key)
             if refusal is not None:
-                await _answer(scope, send, refusal, self._cross_origin(scope))
+                body = self.body_of(refusal, scope["path"])
+                await _answer(scope, send, refusal, body, self._cross_origin(scope))
                 return
             if self._origins:
                 send = _Echo(send, self._cross_origin(scope))
@@ -150,6 +155,11 @@ class Access:
                 self._places.leave(key)
 
         return guarded
+
+    def body_of(self, refusal: Refusal, path: str) -> bytes:
+        """What is answered to a request that is refused before anything at its path has seen it."""
+        form = self._forms.get("/" + path.lstrip("/").partition("/")[0])
+        return form(refusal) if form else refusal.body
 
     def _key(self, scope: Any) -> str:
         """Under what the request is counted; nothing for who is not limited."""
@@ -194,7 +204,7 @@ class Access:
     def _objection(self, shown: list[bytes]) -> str:
         """What is wrong with the token that is shown; nothing when it is right."""
         if not shown:
-            return "a token is needed: Authorization: Bearer TOKEN, or ?token=TOKEN"
+            return "a token is needed: Authorization: Bearer TOKEN, X-MBX-APIKEY: TOKEN, or ?token=TOKEN"
         if len(shown) > 1:
             return "show one token"
         found = False
@@ -245,11 +255,18 @@ def _take_token(scope: Any, *, with_header: bool) -> list[bytes]:
             scheme, _, token = value.partition(b" ")
             # The header counts more: a page may have a token in its address, and send another.
             shown = [token.strip()] if scheme.lower() == b"bearer" else []
+        if not shown:
+            # What clients of Binance's API can be told. Those that have a key of Binance's show the token otherwise.
+            shown = _values(scope, _API_KEY)
         scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"authorization"]
+    # Nothing here has a use for a key of Binance's.
+    scope["headers"] = [pair for pair in scope["headers"] if pair[0] != _API_KEY]
     return shown
 
 
-async def _answer(scope: Any, send: Any, refusal: Refusal, cross_origin: Iterable[tuple[bytes, bytes]]) -> None:
+async def _answer(
+    scope: Any, send: Any, refusal: Refusal, body: bytes, cross_origin: Iterable[tuple[bytes, bytes]]
+) -> None:
     is_socket = scope["type"] == "websocket"
     if is_socket and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": refusal.close_code, "reason": refusal.code})
@@ -257,7 +274,7 @@ async def _answer(scope: Any, send: Any, refusal: Refusal, cross_origin: Iterabl
     kind = "websocket.http.response" if is_socket else "http.response"
     headers = [
         (b"content-type", b"application/json"),
-        (b"content-length", str(len(refusal.body)).encode()),
+        (b"content-length", str(len(body)).encode()),
         *cross_origin,
         (b"access-control-expose-headers", EXPOSED.encode()),
     ]
@@ -266,4 +283,4 @@ async def _answer(scope: Any, send: Any, refusal: Refusal, cross_origin: Iterabl
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": f"{kind}.start", "status": refusal.status, "headers": headers})
-    await send({"type": f"{kind}.body", "body": refusal.body})
+    await send({"type": f"{kind}.body", "body": body})

@@ -8,7 +8,7 @@ import structlog
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from prometheus_client import CollectorRegistry
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioWebsocket
 from werkzeug.exceptions import HTTPException
@@ -77,7 +77,8 @@ def create_app(
     """The application over the parts that serve it, and the ``doors`` for programs that speak other protocols.
 
     ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any.
-    ``access`` stands before all that answers. ``archive`` has what is older than the store.
+    ``access`` stands before all that answers. ``archive`` has what is older than the store. ``doors`` are the routes of
+    other APIs.
     """
     app = QuartTrio(__name__, static_folder=None)
     app.websocket_class = _Websocket
@@ -86,13 +87,8 @@ def create_app(
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     history = History(supervisor, archive)
-    app.register_blueprint(history.routes())
-    app.register_blueprint(sockets.routes())
-    app.register_blueprint(health_routes(supervisor, symbols, registry, stopping, nodes))
-    app.register_blueprint(page_routes())
-    app.register_blueprint(docs_routes(access))
-    for door in doors:
-        app.register_blueprint(door)
+    probes = health_routes(supervisor, symbols, registry, stopping, nodes)
+    _register(app, history.routes(), sockets.routes(), probes, page_routes(), docs_routes(access), *doors)
 
     _be_lenient(app)
     app.asgi_app = ReadyAnswers(app.asgi_app, supervisor, history, _CROSS_ORIGIN)  # type: ignore[method-assign] # as below
@@ -114,6 +110,8 @@ def create_app(
             case _:
                 refusal = Refusal("bad_request", error.description or "the request cannot be read")
         response = refuse(refusal)
+        asked = request if has_request_context() else websocket
+        response.set_data(access.body_of(refusal, asked.path))
         response.status_code = status
         for name, value in error.get_headers():
             if name.lower() == "allow":
@@ -136,6 +134,11 @@ def _allow_all_origins(app: QuartTrio) -> None:
             )
             response.headers["Access-Control-Max-Age"] = "86400"
         return response
+
+
+def _register(app: QuartTrio, *routes: Blueprint) -> None:
+    for blueprint in routes:
+        app.register_blueprint(blueprint)
 
 
 def _be_lenient(app: QuartTrio) -> None:

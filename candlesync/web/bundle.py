@@ -58,6 +58,11 @@ class Bundle:
         self._frames: list[bytes] = []
         self._size = 0
 
+    @property
+    def is_gone(self) -> bool:
+        """See `Line.is_gone`."""
+        return self._line.is_gone
+
     def offer(self, frames: bytes) -> int:
         """Take all of the frames, or none, as `Line.offer`; none while the client is behind and enough is kept."""
         if self._size + len(frames) > BATCH:

@@ -9,7 +9,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from quart import Blueprint, Response
 
 from candlesync.binance.symbols import Symbols
-from candlesync.core.interval import INTERVALS
 from candlesync.web.openapi import Operation, Reply, documented
 from candlesync.web.shapes import Health, Listed, Listing, Ready
 from candlesync.web.stopping import Stopping
@@ -93,7 +92,7 @@ def health_routes(
     async def listed() -> Response:
         infos = await symbols.all()
         listing = (Listed(info.symbol, info.status, info.base_asset, info.quote_asset) for info in infos)
-        return _json(Listing(INTERVALS, tuple(listing)))
+        return _json(Listing(symbols.intervals, tuple(listing)))
 
     return routes
 

@@ -11,15 +11,19 @@ from candlesync.core.allowance import Pace
 from candlesync.errors import CandlesyncError
 from candlesync.hub import Line
 from candlesync.supervisor import Supervisor
+from candlesync.web.base import GOING_DOWN, Channel, Session
 from candlesync.web.bundle import Turn
 from candlesync.web.parameters import read_series, read_start
 from candlesync.web.refusal import Refusal, refusal_of
-from candlesync.web.session import GOING_DOWN, Channel, ManySeries, OneSeries, Session
+from candlesync.web.session import ManySeries, OneSeries
 from candlesync.web.stopping import Stopping
 from candlesync.web.subscription import follow
 
 LINE = "candlesync.line"
 """The ASGI extension with which a server of ours offers the connection itself."""
+
+OpenSession = Callable[[Channel], Awaitable[Session]]
+Refused = Callable[[CandlesyncError], Awaitable[Response | None]]
 
 
 class Sockets:
@@ -68,21 +72,19 @@ class Sockets:
 
         return routes
 
-    async def _serve(self, open_session: Callable[[Channel], Awaitable[Session]]) -> Response | None:
+    async def serve(self, open_session: OpenSession, refused: Refused) -> Response | None:
+        """Serve the WebSocket of this request as one of the open sockets, to its end.
+
+        ``open_session`` may raise what a client can be told, which ``refused`` then tells: by the answer that it gives,
+        or after having accepted the socket.
+        """
         try:
             if self._stopping.is_set():
                 raise Refusal("going_down", "the server is going down; come back in a moment", retry_after=1)
             line = cast("Line | None", websocket.scope.get("extensions", {}).get(LINE))
             session = await open_session(Channel(websocket.receive, websocket.send, line))
         except CandlesyncError as error:
-            refusal = refusal_of(error)
-            if refusal.is_before_upgrade:
-                return refuse(refusal)
-            # Browsers hide the status of a refused upgrade: only an open socket can say what was wrong.
-            await websocket.accept()
-            await websocket.close(refusal.close_code, refusal.code)
-            return None
-        session.pace = Pace(self._message_rate, self._message_burst)
+            return await refused(error)
         self.open.add(session)
         if self._stopping.is_set():  # since it was asked above
             session.close(GOING_DOWN)
@@ -91,14 +93,33 @@ class Sockets:
             closing = await session.run()
             await websocket.close(closing.code, closing.reason)
         finally:
+            session.end()  # it may not have come to run
             self.open.discard(session)
             self.messages_sent += session.sent
             self.messages_refused += session.refused
         return None
 
+    async def _serve(self, open_session: OpenSession) -> Response | None:
+        async def open_with_pace(channel: Channel) -> Session:
+            session = await open_session(channel)
+            session.pace = Pace(self._message_rate, self._message_burst)
+            return session
+
+        return await self.serve(open_with_pace, _refused)
+
     def _say_goodbye(self) -> None:
         for session in self.open:
             session.close(GOING_DOWN)
+
+
+async def _refused(error: CandlesyncError) -> Response | None:
+    refusal = refusal_of(error)
+    if refusal.is_before_upgrade:
+        return refuse(refusal)
+    # Browsers hide the status of a refused upgrade: only an open socket can say what was wrong.
+    await websocket.accept()
+    await websocket.close(refusal.close_code, refusal.code)
+    return None
 
 
 def refuse(refusal: Refusal) -> Response:

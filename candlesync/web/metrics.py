@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -112,6 +113,10 @@ class Metrics(Collector):
         yield failures
         yield GaugeMetricFamily("candlesync_rest_weight_used", "Request weight used in this minute", value=weight.used)
         yield GaugeMetricFamily("candlesync_rest_weight_limit", "Request weight allowed a minute", value=weight.limit)
+        hosts = GaugeMetricFamily("candlesync_host", "The host of Binance that is asked", labels=["kind", "host"])
+        for kind, url in (("rest", rest.url), ("stream", pool.url)):
+            hosts.add_metric([kind, urlsplit(url).netloc.rpartition("@")[2]], 1)
+        yield hosts
         yield GaugeMetricFamily(
             "candlesync_rest_banned_seconds", "Seconds for which REST bans us", value=weight.banned_for
         )
@@ -121,6 +126,7 @@ class Metrics(Collector):
             ("unreadable_frames", "unreadable", "Messages that are not what Binance documents"),
             ("connects", "connects", "Connections opened"),
             ("connection_failures", "failures", "Connections that failed or ended"),
+            ("renewals", "renewals", "Connections replaced before their end, without a break"),
         ):
             family = CounterMetricFamily(f"candlesync_stream_{name}", text, labels=["feed"])
             for feed in pool.feeds:

@@ -9,7 +9,7 @@ import math
 
 import msgspec
 
-from candlesync.errors import CandlesyncError, TooMany, UnknownSymbol, UpstreamUnavailable
+from candlesync.errors import CandlesyncError, TooMany, UnknownInterval, UnknownSymbol, UpstreamUnavailable
 
 _encode = msgspec.json.Encoder().encode
 
@@ -72,6 +72,8 @@ def refusal_of(error: CandlesyncError) -> Refusal:
             return error
         case UnknownSymbol():
             return Refusal("unknown_symbol", str(error))
+        case UnknownInterval():
+            return Refusal("bad_interval", str(error))
         case TooMany():
             return Refusal("too_many", str(error), retry_after=error.retry_after)
         case UpstreamUnavailable():

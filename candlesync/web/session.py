@@ -1,26 +1,22 @@
-"""One WebSocket: a task that reads what the client says, and one that writes while there is something to send.
+"""The sockets of the client contract: one series, or many.
 
-The writer is started when the `Outbox` has something, sends what each subscriber has not been sent, and ends. On a
-connection that takes frames (a `Line`) it parks each subscriber that has everything: from then on the hub writes to the
-line itself, and the socket costs no more than its reader, until something is in the way. Everything that ends the
-socket goes through `Session.close`, which cancels both and leaves the close to be sent.
+On a connection that takes frames (a `Line`) the writer parks each subscriber that has everything: from then on the hub
+writes to the line itself, and the socket costs no more than its reader, until something is in the way.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from abc import abstractmethod
 
 import msgspec
 import trio
 
-from candlesync.core import wire
-from candlesync.core.allowance import Pace, Verdict
 from candlesync.core.candle import Series
 from candlesync.core.sync import State
 from candlesync.errors import CandlesyncError
-from candlesync.hub import Line, Outbox, Subscriber, Topic
+from candlesync.hub import Subscriber, Topic
 from candlesync.supervisor import Supervisor
+from candlesync.web.base import Channel, Closing, Session
 from candlesync.web.bundle import Bundle, Turn
 from candlesync.web.parameters import Start, read_series, read_start
 from candlesync.web.refusal import Refusal, refusal_of
@@ -33,170 +29,39 @@ _LARGEST = 2**53
 
 _TOO_FAST = Refusal("too_many", "messages come too fast: this one was not acted on")
 
-Receive = Callable[[], Awaitable[str | bytes | None]]
-Send = Callable[[str], Awaitable[None]]
 
+class CandleSession(Session):
+    """A socket of the client contract (design, section 3): what is said on it is a JSON object with an ``op``."""
 
-class Closing(msgspec.Struct, frozen=True):
-    """How a socket ends: the WebSocket close code and its reason."""
+    async def _serve(self, subscribers: list[Subscriber]) -> None:
+        for subscriber in subscribers:
+            await self._serve_one(subscriber)
 
-    code: int
-    reason: str
-
-
-GOING_DOWN = Closing(1012, "going_down")
-"""Come back, with your position (RFC 6455's registry: 1012 service restart)."""
-BINARY = Closing(1003, "binary_message")
-TOO_SLOW = Closing(1013, "too_slow")
-"""Come back later, with your position (1013 try again later)."""
-TOO_MANY = Closing(4429, "too_many")
-"""Of a client that goes on sending at more than twice its rate."""
-
-PATIENCE = 60.0
-"""Seconds that a client may be waited for, beyond those in which it need not be; then it is too slow for it all."""
-
-
-class Channel(msgspec.Struct, frozen=True):
-    """What a session speaks through."""
-
-    receive: Receive
-    send: Send
-    line: Line | None = None
-    """The connection itself, where it can be written to."""
-
-
-class Session(ABC):
-    """One open socket."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._line = channel.line
-        self._nursery: trio.Nursery | None = None
-        """While the socket is served."""
-        self._is_writing = False
-        self._is_behind = False
-        """Whether something is to be pushed, though nobody may be marked."""
-        self._sending = trio.Lock()
-        self._scope = trio.CancelScope()
-        self._closing: Closing | None = None
-        self._lag = 0.0
-        """Seconds that the client was waited for, less those in which it was not."""
-        self._waited_until = 0.0
-        self.outbox = Outbox(self._wake)
-        self.sent = 0
-        """Messages sent, but for those that the hub has written."""
-        self.pace = Pace(0, 1)
-        """How fast the client may send; without a limit until one is set."""
-        self.refused = 0
-        """Messages that came too fast."""
-
-    async def run(self) -> Closing:
-        """Serve the socket until something ends it; how to close it. The client's leaving comes as cancellation."""
+    async def _hear(self, message: str, nursery: trio.Nursery, *, is_too_fast: bool) -> None:
+        value: object = None
         try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
-                    self._nursery = nursery
-                    self._wake()
-                    try:
-                        await self._read(nursery)
-                    finally:
-                        self._nursery = None  # it takes no more tasks once it is left
-        finally:
-            self._end()
-        return self._closing or Closing(1000, "")
-
-    def close(self, closing: Closing) -> None:
-        """End the socket. The first call counts."""
-        self._closing = self._closing or closing
-        self._scope.cancel()
-
-    async def send(self, messages: Iterable[bytes]) -> None:
-        """Send messages in order, with nothing of others between them."""
-        async with self._sending:
-            if self._line is None:
-                for message in messages:
-                    await self._channel.send(message.decode("utf-8"))
-                    self.sent += 1
-                return
-            for count, frames in wire.batches(messages):
-                await self._push(self._line, frames)
-                self.sent += count
-
-    async def _push(self, line: Line, frames: bytes) -> None:
-        began = trio.current_time()
-        if await line.push(frames):
-            return
-        now = trio.current_time()
-        began = max(began, self._waited_until)  # two tasks may have waited at once, for one client
-        self._lag = max(0.0, self._lag - (began - self._waited_until)) + (now - began)
-        self._waited_until = now
-        if self._lag > PATIENCE:
-            self.close(TOO_SLOW)
+            value = read_object(message)
+            if is_too_fast:
+                await self.send([error_message(_TOO_FAST, value)])
+            else:
+                await self._understand(value, nursery)
+        except Refusal as refusal:
+            await self.send([error_message(refusal, value)])
 
     def _park(self, subscriber: Subscriber) -> None:
         if self._line is not None:
             subscriber.topic.park(subscriber, self._line)
 
-    def _fall_behind(self) -> None:
-        """Have the writer push: the line has not taken all that it was given."""
-        self._is_behind = True
-        self._wake()
-
-    def _wake(self) -> None:
-        """Start the writer, if it does not run."""
-        if self._nursery is not None and not self._is_writing:
-            self._is_writing = True
-            self._nursery.start_soon(self._write)
-
-    async def _write(self) -> None:
-        """Send until there is nothing to send any more. Started anew for what is marked after that."""
-        is_done = False
-        while not is_done:
-            self._is_behind = False
-            # What the hub has written in part, or not yet, goes out first.
-            if self._line is not None:
-                await self._push(self._line, b"")
-            ready = self.outbox.take()
-            for subscriber in ready:
-                await self._serve(subscriber)
-            is_done = not (ready or self._is_behind)
-        self._is_writing = False
-
     @abstractmethod
-    async def _serve(self, subscriber: Subscriber) -> None:
+    async def _serve_one(self, subscriber: Subscriber) -> None:
         """Send a subscriber what it has not been sent."""
 
     @abstractmethod
     async def _understand(self, message: dict[str, object], nursery: trio.Nursery) -> None:
         """Do what the client's message says; may raise `Refusal`."""
 
-    @abstractmethod
-    def _end(self) -> None:
-        """Let go of the subscriptions."""
 
-    async def _read(self, nursery: trio.Nursery) -> None:
-        while True:
-            message = await self._channel.receive()
-            if not isinstance(message, str):
-                self.close(BINARY)
-                continue
-            verdict = self.pace.take(trio.current_time())
-            self.refused += verdict is not Verdict.TAKEN
-            if verdict is Verdict.ENOUGH:
-                self.close(TOO_MANY)
-                continue
-            value: object = None
-            try:
-                value = read_object(message)
-                if verdict is Verdict.TAKEN:
-                    await self._understand(value, nursery)
-                else:
-                    await self.send([error_message(_TOO_FAST, value)])
-            except Refusal as refusal:
-                await self.send([error_message(refusal, value)])
-
-
-class OneSeries(Session):
+class OneSeries(CandleSession):
     """``/ws/candles/{symbol}``: one candle a message."""
 
     def __init__(self, channel: Channel, topic: Topic, start: Start) -> None:
@@ -205,7 +70,7 @@ class OneSeries(Session):
         self._subscriber = topic.subscribe(self.outbox)
         self.outbox.offer(self._subscriber)
 
-    async def _serve(self, subscriber: Subscriber) -> None:
+    async def _serve_one(self, subscriber: Subscriber) -> None:
         start, self._start = self._start, None
         try:
             messages = pull(subscriber) if start is None else begin(subscriber, start)
@@ -220,11 +85,12 @@ class OneSeries(Session):
             raise Refusal("bad_message", 'only {"op":"ping"} is understood here; /ws/candles takes subscriptions')
         await self.send([_answer("pong", message)])
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """See `Session.end`."""
         self._subscriber.topic.unsubscribe(self._subscriber)
 
 
-class ManySeries(Session):
+class ManySeries(CandleSession):
     """``/ws/candles``: many series on one socket, subscribed by message."""
 
     def __init__(self, channel: Channel, turn: Turn, supervisor: Supervisor, max_subscriptions: int) -> None:
@@ -239,7 +105,7 @@ class ManySeries(Session):
         self._starts: dict[Subscriber, Start] = {}
         self._subscribers: dict[Series, Subscriber] = {}
 
-    async def _serve(self, subscriber: Subscriber) -> None:
+    async def _serve_one(self, subscriber: Subscriber) -> None:
         series = subscriber.topic.series
         if self._subscribers.get(series) is not subscriber:
             return  # ended since it was marked
@@ -335,7 +201,8 @@ class ManySeries(Session):
             subscriber.topic.unsubscribe(subscriber)
         return scope is not None or subscriber is not None
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """See `Session.end`."""
         for series in [*self._subscribers, *self._starting]:
             self._drop(series)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from random import Random
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 import structlog.testing
@@ -21,268 +19,39 @@ import trio.testing
 import trio_websocket
 
 from candlesync.binance.feed import Feed
+from candlesync.binance.hosts import Hosts
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.parse import Kline, parse_frame
 from candlesync.binance.stream import StreamSettings, stream_name
 from candlesync.core.candle import Candle, Series
-from candlesync.core.interval import INTERVALS, Interval
+from candlesync.core.interval import Interval
 from candlesync.errors import TooMany
 from candlesync.websocket import Connect, open_websocket
+from tests.binance.connections import (
+    BTC,
+    BTC5,
+    ETH,
+    SETTINGS,
+    SHUTDOWN,
+    UNRESOLVED,
+    Clock,
+    Exchange,
+    Recorder,
+    Run,
+    Serve,
+    Step,
+    babbling,
+    closing,
+    deaf,
+    granting,
+    ignoring,
+    kline,
+    many,
+    refusing,
+    running,
+    silent,
+)
 from tests.builders import shared_data
-
-BTC = Series("BTCUSDT", Interval.M1)
-BTC5 = Series("BTCUSDT", Interval.M5)
-ETH = Series("ETHUSDT", Interval.M1)
-SETTINGS = StreamSettings(stream_url="ws://binance.test")
-
-
-def kline(series: Series, *, trades: int = 1, closed: bool = False) -> str:
-    """A frame as Binance documents it, for the minute of 2023-11-14 22:14."""
-    bar = {
-        "t": 1700000040000, "T": 1700000099999, "s": series.symbol, "i": str(series.interval), "f": 1, "L": trades,
-        "o": "37012.31000000", "c": "37012.32000000", "h": "37012.33000000", "l": "37012.30000000", "v": "1.00000000",
-        "n": trades, "x": closed, "q": "37012.31000000", "V": "0.50000000", "Q": "18506.15500000", "B": "0",
-    }  # fmt: skip
-    data = {"e": "kline", "E": 1700000041000, "s": series.symbol, "k": bar}
-    return json.dumps({"stream": stream_name(series), "data": data})
-
-
-def many(count: int) -> list[Series]:
-    return [Series(f"S{number:03}USDT", interval) for number in range(count) for interval in INTERVALS][:count]
-
-
-@dataclass(frozen=True)
-class Told:
-    kind: str
-    series: Series
-    at: float
-    """Seconds since the sink was made."""
-    detail: Any = None
-
-
-class Recorder:
-    """A sink that keeps what it is told, and holds the feed to the order that it promises."""
-
-    def __init__(self) -> None:
-        self.told: list[Told] = []
-        self.live: set[Series] = set()
-        self._start = trio.current_time()
-
-    def stream_connected(self, series: Series) -> None:
-        assert series not in self.live
-        self.live.add(series)
-        self._note("connected", series)
-
-    def stream_frame(self, series: Series, candle: Candle) -> None:
-        assert series in self.live
-        self._note("frame", series, candle)
-
-    def stream_lost(self, series: Series, reason: str) -> None:
-        self.live.remove(series)
-        self._note("lost", series, reason)
-
-    def _note(self, kind: str, series: Series, detail: object = None) -> None:
-        self.told.append(Told(kind, series, trio.current_time() - self._start, detail))
-
-    def kinds(self, series: Series) -> list[str]:
-        return [told.kind for told in self.told if told.series == series]
-
-    def times(self, kind: str) -> list[float]:
-        return [told.at for told in self.told if told.kind == kind]
-
-    def reasons(self) -> list[str]:
-        return [told.detail for told in self.told if told.kind == "lost"]
-
-
-class ClientHalf(trio.abc.Stream):
-    """The feed's end of a connection in memory: says whether it was closed."""
-
-    def __init__(self, below: trio.abc.Stream) -> None:
-        self._below = below
-        self.closed = False
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._below.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._below.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._below.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        self.closed = True
-        await self._below.aclose()
-
-
-class Served:
-    """One connection, from the server's side."""
-
-    def __init__(self, stream: trio.abc.Stream, socket: trio_websocket.WebSocketConnection) -> None:
-        self.stream = stream
-        self.socket = socket
-        self.requests: list[tuple[float, dict[str, Any]]] = []
-
-    @property
-    def streams(self) -> list[str]:
-        """Those of the URL."""
-        return unquote(str(self.socket.path).partition("?streams=")[2]).split("/")
-
-    async def send(self, *messages: str | bytes) -> None:
-        for message in messages:
-            await self.socket.send_message(message)
-        await trio.testing.wait_all_tasks_blocked()
-
-    async def cut(self) -> None:
-        """End it as a dying network does, without a close."""
-        await self.stream.aclose()
-        await trio.testing.wait_all_tasks_blocked()
-
-
-Serve = Callable[[trio.abc.Stream], Awaitable[None]]
-Answer = Callable[[dict[str, Any]], dict[str, Any] | None]
-
-
-def granting(asked: dict[str, Any]) -> dict[str, Any] | None:
-    return {"result": None, "id": asked["id"]}
-
-
-def ignoring(asked: dict[str, Any]) -> dict[str, Any] | None:
-    return None
-
-
-def refusing(status: int, *headers: tuple[bytes, bytes]) -> Serve:
-    """Serve an HTTP refusal of the handshake."""
-
-    async def serve(stream: trio.abc.Stream) -> None:
-        async with trio.open_nursery() as nursery:
-            request = await trio_websocket.wrap_server_stream(nursery, stream)
-            with suppress(trio_websocket.ConnectionClosed):
-                await request.reject(status, extra_headers=list(headers), body=b"no")
-            nursery.cancel_scope.cancel()
-
-    return serve
-
-
-async def silent(stream: trio.abc.Stream) -> None:
-    """Accept the bytes, and never answer."""
-    with suppress(trio.BrokenResourceError):
-        while await stream.receive_some():
-            pass
-
-
-async def deaf(stream: trio.abc.Stream) -> None:
-    """Finish the handshake, and never answer anything after it: no ping either."""
-    async with trio.open_nursery() as nursery:
-        request = await trio_websocket.wrap_server_stream(nursery, stream)
-        await request.accept()
-        nursery.cancel_scope.cancel()
-    await silent(stream)
-
-
-async def closing(stream: trio.abc.Stream) -> None:
-    """Close in mid-handshake."""
-    await stream.receive_some()
-    await stream.aclose()
-
-
-async def babbling(stream: trio.abc.Stream) -> None:
-    """Answer the handshake with something else."""
-    await stream.receive_some()
-    await stream.send_all(b"220 smtp.example.com ESMTP\r\n\r\n")
-    await silent(stream)
-
-
-async def UNRESOLVED(stream: trio.abc.Stream) -> None:  # noqa: N802 - a step of its own, never called
-    """The name lookup never ends."""
-    raise AssertionError
-
-
-Step = Serve | OSError | None
-"""What one attempt gets; `None` is to be served."""
-
-
-class Exchange:
-    """A Binance in memory. ``script`` says what the first attempts get, in order; all later ones are served."""
-
-    def __init__(self, nursery: trio.Nursery, script: Iterable[Step], answer: Answer) -> None:
-        self._nursery = nursery
-        self._script = list(script)
-        self._start = trio.current_time()
-        self.attempts: list[float] = []
-        """When each began, in seconds since the exchange was made."""
-        self.halves: list[ClientHalf] = []
-        self.served: list[Served] = []
-        self.answer = answer
-        """What a request gets."""
-
-    async def transport(self, host: str, port: int, tls: bool) -> trio.abc.Stream:
-        self.attempts.append(trio.current_time() - self._start)
-        step = self._script.pop(0) if self._script else None
-        if isinstance(step, OSError):
-            raise step
-        if step is UNRESOLVED:
-            await trio.sleep_forever()
-        client, server = trio.testing.memory_stream_pair()
-        half = ClientHalf(client)
-        self.halves.append(half)
-        self._nursery.start_soon(step or self.serve, server)
-        return half
-
-    async def serve(self, stream: trio.abc.Stream) -> None:
-        async with trio.open_nursery() as nursery:
-            request = await trio_websocket.wrap_server_stream(nursery, stream)
-            served = Served(stream, await request.accept())
-            self.served.append(served)
-            with suppress(trio_websocket.ConnectionClosed):
-                while True:
-                    asked = json.loads(await served.socket.get_message())
-                    served.requests.append((trio.current_time() - self._start, asked))
-                    if (answer := self.answer(asked)) is not None:
-                        await served.socket.send_message(json.dumps(answer))
-
-
-class Run:
-    """A feed that runs, its exchange and its sink."""
-
-    def __init__(self, exchange: Exchange, settings: StreamSettings, pace: ConnectionPace) -> None:
-        self.exchange = exchange
-        self.sink = Recorder()
-        connect = partial(open_websocket, open_transport=exchange.transport)
-        self.feed = Feed(settings, pace, self.sink, name="test", connect=connect, random=Random(3))
-
-    @property
-    def served(self) -> Served:
-        """The newest connection."""
-        return self.exchange.served[-1]
-
-
-@asynccontextmanager
-async def running(
-    *follow: Series,
-    settings: StreamSettings = SETTINGS,
-    script: Iterable[Step] = (),
-    answer: Answer = granting,
-    pace: ConnectionPace | None = None,
-) -> AsyncIterator[Run]:
-    """A feed, begun and settled. In the end, nothing may be open and each connected must have its lost."""
-    async with trio.open_nursery() as servers:
-        run = Run(Exchange(servers, script, answer), settings, pace or ConnectionPace(settings))
-        for series in follow:
-            run.feed.follow(series)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run.feed.run)
-            await trio.testing.wait_all_tasks_blocked()
-            yield run
-            nursery.cancel_scope.cancel()
-        assert all(half.closed for half in run.exchange.halves)
-        assert run.sink.live == set()
-        assert not run.feed.statistics().connected
-        servers.cancel_scope.cancel()
-
-
-Clock = trio.testing.MockClock
-
 
 # Following and frames
 
@@ -630,6 +399,39 @@ async def test_a_place_where_binance_is_blocked_is_asked_rarely(status: int, wor
     assert words in logs[0]["reason"]
 
 
+async def test_after_451_the_market_data_host_is_connected_to_by_all_feeds(autojump_clock: Clock) -> None:
+    asked: list[tuple[float, str]] = []
+    settings = StreamSettings()
+
+    async with trio.open_nursery() as nursery:
+        served, refused = Exchange(nursery, [], granting), Exchange(nursery, [refusing(451)] * 9, granting)
+
+        async def transport(host: str, port: int, tls: bool) -> trio.abc.Stream:
+            asked.append((trio.current_time(), host))
+            there = served if host == "data-stream.binance.vision" else refused
+            return await there.transport(host, port, tls)
+
+        sink, pace, hosts = Recorder(), ConnectionPace(settings), Hosts(settings.urls)
+        connect = partial(open_websocket, open_transport=transport)
+        with structlog.testing.capture_logs() as logs:
+            for series in (BTC, ETH):
+                feed = Feed(settings, pace, sink, name=series.symbol, connect=connect, hosts=hosts)
+                feed.follow(series)
+                nursery.start_soon(feed.run)
+            await trio.sleep(1)
+        assert sink.live == {BTC, ETH}
+        assert all(moment == asked[0][0] for moment, _ in asked)  # at once
+        assert sorted(host for _, host in asked) == ["data-stream.binance.vision"] * 2 + ["stream.binance.com"] * 2
+        assert [log["url"] for log in logs if "location refused" in log["event"]] == [
+            "wss://data-stream.binance.vision"
+        ]
+        await served.served[0].cut()  # from now on it is the first that is asked
+        await trio.sleep(1)
+        assert sink.live == {BTC, ETH}
+        assert [host for _, host in asked[4:]] == ["data-stream.binance.vision"]
+        nursery.cancel_scope.cancel()
+
+
 # The end of a connection
 
 
@@ -749,37 +551,6 @@ async def test_reconnect_without_a_connection_does_nothing(autojump_clock: Clock
         run.feed.reconnect("no")
         await trio.sleep(9)
         assert len(run.exchange.attempts) == 1
-
-
-SHUTDOWN = '{"stream":"","data":{"e":"serverShutdown","E":1700000041000}}'
-
-
-@pytest.mark.parametrize("frame", ['{"e":"serverShutdown","E":1700000041000}', SHUTDOWN], ids=["raw", "combined"])
-async def test_a_server_that_shuts_down_is_left_at_once(frame: str, autojump_clock: Clock) -> None:
-    async with running(BTC) as run:
-        await run.served.send(kline(BTC))
-        await trio.sleep(60)
-        await run.served.send(frame, frame)
-        assert run.exchange.attempts == [0, 60]
-        assert run.sink.reasons() == ["Binance is about to shut this server down"]
-        assert run.sink.live == {BTC}
-
-
-async def test_a_server_that_shuts_down_is_not_left_before_another_may_be_asked(autojump_clock: Clock) -> None:
-    pace = ConnectionPace(replace(SETTINGS, connection_attempts=1))
-    async with running(BTC, pace=pace) as run:
-        await run.served.send(kline(BTC))
-        await trio.sleep(60)
-        await run.served.send(SHUTDOWN)
-        await trio.sleep(100)
-        await run.served.send(kline(BTC))
-        assert run.sink.kinds(BTC) == ["connected", "frame", "frame"]
-        await trio.sleep(200)
-        assert run.exchange.attempts == [0, 300]
-        assert run.sink.kinds(BTC) == ["connected", "frame", "frame", "lost", "connected"]
-        await run.served.cut()
-        await trio.sleep(300)
-        assert run.exchange.attempts == [0, 300, 600]  # which is paced like any other
 
 
 async def test_a_turn_that_was_not_used_is_not_used_later(autojump_clock: Clock) -> None:
@@ -947,10 +718,19 @@ async def story(run: Run) -> None:
     await run.served.send(kline(BTC), "garbage")
     run.feed.follow(ETH)
     await trio.sleep(16)  # and a ping
-    await run.served.send(SHUTDOWN)
+    first = run.served
+    await first.send(SHUTDOWN)
     run.feed.drop(ETH)
+    for served in (first, run.served):
+        await served.send(kline(BTC, trades=2))
+    await trio.sleep(1)  # the other one has taken over
+    run.feed.follow(ETH)
+    await trio.sleep(10)
+    await run.served.send(SHUTDOWN)
+    await trio.sleep(5.1)  # nothing is shown: both are asked for an answer
+    await run.served.send(SHUTDOWN)
     await trio.sleep(1)
-    run.feed.reconnect("story")
+    run.feed.reconnect("story")  # before another one could take over
     await trio.sleep(2)
     await run.served.cut()
     await trio.sleep(2)
@@ -978,7 +758,8 @@ async def test_cancelled_at_any_await_it_leaves_nothing_open(autojump_clock: Clo
             assert finished or scope.cancelled_caught
             servers.cancel_scope.cancel()
     assert steps > 100
-    assert len(run.exchange.halves) == 5
+    assert len(run.exchange.halves) == 6
+    assert run.feed.statistics().renewals == 2
 
 
 # Real input, real sockets

@@ -497,6 +497,34 @@ def test_exchange_info_needs_no_more_than_a_name() -> None:
     assert info.weight_limit == 6000
 
 
+def test_futures_are_read_as_spot_is() -> None:
+    """Contracts have other names, fewer decimals, and descriptions of their own."""
+    bar = BAR | {"s": "BTCUSDT_260925", "o": "63906.6", "c": "63899.60", "v": "2", "q": "127799.2", "V": "0.126"}
+    event = {"stream": "btcusdt_260925@kline_1m", "data": EVENT | {"s": "BTCUSDT_260925", "k": bar}}
+    frame = parse_frame(json.dumps(event))
+    assert isinstance(frame, Kline)
+    assert frame.series == Series("BTCUSDT_260925", Interval.M1)
+    assert (frame.candle.open, frame.candle.close, frame.candle.volume) == ("63906.6", "63899.60", "2")
+    contract = {
+        "symbol": "BTCUSDT_260925",
+        "pair": "BTCUSDT",
+        "contractType": "CURRENT_QUARTER",
+        "status": "TRADING",
+        "baseAsset": "BTC",
+        "quoteAsset": "USDT",
+        "marginAsset": "USDT",
+        "filters": [{"filterType": "PRICE_FILTER", "tickSize": "0.10"}],
+    }
+    limits = [
+        {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2400},
+        {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 300},
+    ]
+    body = {"timezone": "UTC", "futuresType": "U_MARGINED", "assets": [], "symbols": [contract], "rateLimits": limits}
+    info = parse_exchange_info(json.dumps(body).encode())
+    assert info.symbols == {"BTCUSDT_260925": SymbolInfo("BTCUSDT_260925", "TRADING", "BTC", "USDT", tick_size="0.10")}
+    assert (info.weight_limit, info.unreadable) == (2400, 0)
+
+
 @pytest.mark.parametrize("limits", [[], [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "limit": 1}]])
 def test_exchange_info_that_tells_no_limit(limits: list[Any]) -> None:
     body = json.dumps({"symbols": [{"symbol": "BTCUSDT"}], "rateLimits": limits}).encode()

@@ -280,6 +280,27 @@ async def test_a_symbol_that_leaves_makes_room(autojump_clock: Clock) -> None:
     assert len(run.exchange.paths) == 1
 
 
+async def test_shared_another_connection_takes_over_for_all_symbols_without_a_break(autojump_clock: Clock) -> None:
+    async with running(SHARED) as run, run.following(BTC, ETH) as sink:
+        await run.exchange.send(kline(BTC), kline(ETH))
+        await trio.sleep(60)
+        await run.exchange.send('{"e":"serverShutdown","E":1}')
+        assert len(run.exchange.open) == 2
+        old, new = run.exchange.open
+        for socket in (old, new):
+            await socket.send_message(kline(BTC, 2))
+        await trio.sleep(1)
+        assert run.exchange.open == [old, new]  # of ETH nothing is known yet
+        await trio.sleep(6)
+        assert run.exchange.open == [new]
+        await run.exchange.send(kline(BTC, 3), kline(ETH, 3))
+        frames = [("frame", BTC, 2), ("frame", BTC, 3), ("frame", ETH, 3)]
+        assert sink.told[4:] == frames
+        (feed,) = run.pool.statistics().feeds
+        assert (feed.renewals, feed.failures, feed.streams) == (1, 0, 2)
+    assert sink.live == set()
+
+
 async def test_shared_it_needs_a_pool_that_runs(autojump_clock: Clock) -> None:
     pool = FeedPool(SHARED, ConnectionPace(SHARED))
     with pytest.raises(RuntimeError, match="does not run"):

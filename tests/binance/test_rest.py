@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
 
@@ -15,7 +16,8 @@ import trio
 from trio.testing import MockClock
 
 import candlesync
-from candlesync.binance.rest import Rest, RestSettings, open_client
+from candlesync.binance.rest import PassedOn, Rest, RestSettings, open_client
+from candlesync.binance.venue import SPOT, SPOT_US, USDM, Venue
 from candlesync.binance.weight import WeightBudget, WeightSettings
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
@@ -165,7 +167,7 @@ async def test_the_client_is_set_up_for_any_base_url() -> None:
             assert not client.follow_redirects
 
 
-@pytest.mark.parametrize("base", ["", "api.binance.com", "ftp://x", "http://", "http://x/?a=b", "http://x/#f"])
+@pytest.mark.parametrize("base", ["api.binance.com", "ftp://x", "http://", "http://x/?a=b", "http://x/#f"])
 def test_a_base_url_that_is_none(base: str) -> None:
     with pytest.raises(ValueError, match="the REST URL is"):
         open_client(RestSettings(base_url=base))
@@ -244,7 +246,7 @@ async def test_exchange_info_that_tells_no_limit_changes_none() -> None:
 async def test_the_used_weight_is_reported_whatever_the_status(status: int) -> None:
     binance = Binance(httpx.Response(status, json=[]))
     binance.used = 700
-    rest = rest_of(binance, RestSettings(attempts=1))
+    rest = rest_of(binance, RestSettings(base_url="http://binance", attempts=1))
     with contextlib.nullcontext() if status == 200 else pytest.raises(UpstreamUnavailable):
         await rest.klines(SERIES, patience=1)
     assert (rest.budget.statistics().used, rest.budget.statistics().in_flight) == (702, 0)
@@ -468,7 +470,7 @@ async def test_unreadable_answers_are_logged() -> None:
 
 async def test_a_refused_location_is_said_once_in_words_a_person_understands() -> None:
     binance = Binance(httpx.Response(451), httpx.Response(451, text="x" * 1_000_000))
-    rest = rest_of(binance)
+    rest = rest_of(binance, RestSettings(base_url="http://binance"))
     with structlog.testing.capture_logs() as logs:
         for _ in range(2):
             with pytest.raises(LocationRefused, match="does not serve the location") as caught:
@@ -478,6 +480,96 @@ async def test_a_refused_location_is_said_once_in_words_a_person_understands() -
     assert len(binance.asked) == 2
     assert [log["log_level"] for log in logs] == ["error"]
     assert rest.statistics().failures == {"location": 2}
+    assert rest.statistics().url == "http://binance"
+
+
+@asynccontextmanager
+async def asking(answer: Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]) -> AsyncIterator[Rest]:
+    """A `Rest` with the client that it has in service, over a network of the test's own."""
+    settings = RestSettings()
+    async with open_client(settings) as client:
+        client._transport = httpx.MockTransport(answer)
+        client._mounts = {}  # a proxy of the machine that runs the test
+        yield Rest(client, WeightBudget(WeightSettings(spread=0)), settings)
+
+
+async def test_after_451_the_market_data_host_is_asked_at_once_and_from_then_on(autojump_clock: MockClock) -> None:
+    binance = Binance(minutes=3)
+    hosts: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        hosts.append(request.url.host)
+        await trio.sleep(1)
+        return httpx.Response(451) if request.url.host == "api.binance.com" else binance.answer(request)
+
+    with structlog.testing.capture_logs() as logs:
+        async with asking(answer) as rest:
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):  # all of them on the way when the first one is refused
+                    nursery.start_soon(rest.klines, SERIES)
+            assert trio.current_time() == 2
+            assert opens(await rest.klines(SERIES, limit=2)) == [1, 2]
+    assert hosts == ["api.binance.com"] * 3 + ["data-api.binance.vision"] * 4
+    assert rest.statistics().url == "https://data-api.binance.vision"
+    assert rest.statistics().failures == {"location": 3}
+    assert [log["event"] for log in logs] == ["location refused: the next host is asked from now on"]
+
+
+async def test_when_the_last_host_refuses_as_well_it_is_said(autojump_clock: MockClock) -> None:
+    hosts: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        hosts.append(request.url.host)
+        return httpx.Response(451)
+
+    with structlog.testing.capture_logs() as logs:
+        await refused_twice(answer)
+    assert hosts == ["api.binance.com", *["data-api.binance.vision"] * 2]
+    assert [log["log_level"] for log in logs] == ["warning", "error"]
+
+
+async def refused_twice(answer: Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]) -> None:
+    async with asking(answer) as rest:
+        for _ in range(2):
+            with pytest.raises(LocationRefused, match=r"does not serve the location of this machine \(451\)$"):
+                await rest.klines(SERIES)
+
+
+# -- venues ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("venue", "host", "path", "weights", "listing"),
+    [
+        (SPOT, "api.binance.com", "/api/v3", (2, 2, 2), 20),
+        (SPOT_US, "api.binance.us", "/api/v3", (1, 1, 1), 10),
+        (USDM, "fapi.binance.com", "/fapi/v1", (1, 2, 5), 1),
+    ],
+    ids=lambda value: value.name if isinstance(value, Venue) else "",
+)
+async def test_each_venue_has_its_host_paths_and_weights(
+    venue: Venue, host: str, path: str, weights: tuple[int, int, int], listing: int
+) -> None:
+    settings = RestSettings(venue=venue)
+    budget = WeightBudget(WeightSettings(limit=venue.weight_limit, spread=0))
+    spent: list[int] = []
+    urls: list[httpx.URL] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        spent.append(budget.statistics().in_flight)
+        urls.append(request.url)
+        return Binance(minutes=3).answer(request)
+
+    async with open_client(settings) as client:
+        client._transport, client._mounts = httpx.MockTransport(answer), {}
+        rest = Rest(client, budget, settings)
+        for limit in (99, 499, 1000):
+            await rest.klines(SERIES, limit=limit)
+        await rest.exchange_info()
+    assert tuple(spent) == (*weights, listing)
+    assert {url.host for url in urls} == {host}
+    assert [url.path for url in urls] == [f"{path}/klines"] * 3 + [f"{path}/exchangeInfo"]
+    assert Rest(client, None, settings).budget.statistics().limit == venue.weight_limit
 
 
 async def test_an_unknown_symbol() -> None:
@@ -620,3 +712,63 @@ async def test_nobody_listens() -> None:
     async with open_client(settings) as client:
         with pytest.raises(UpstreamUnavailable, match="connection failed"):
             await Rest(client, None, settings).klines(SERIES)
+
+
+# -- what is passed on -------------------------------------------------------------------------------------------------
+
+
+async def pass_on(rest: Rest, longest: int = 1000, patience: float = 30.0) -> PassedOn:
+    return await rest.pass_on(
+        "/api/v3/ticker/price",
+        {"symbol": "BTCUSDT"},
+        weight=4,
+        longest=longest,
+        headers={"X-MBX-TIME-UNIT": "MICROSECOND"},
+        patience=patience,
+    )
+
+
+async def test_an_answer_is_passed_on_as_it_is() -> None:
+    body = b'{ "price" : "1.10" }'
+    binance = Binance(httpx.Response(200, content=body))
+    rest = rest_of(binance)
+    assert await pass_on(rest) == PassedOn(200, body)
+    (_, request) = binance.asked[0]
+    assert request.method == "GET"
+    assert str(request.url) == "http://binance/api/v3/ticker/price?symbol=BTCUSDT"
+    assert request.headers["X-MBX-TIME-UNIT"] == "MICROSECOND"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b'{"code":-1121,"msg":"Invalid symbol."}'),
+        (404, b"<html>404 Not found</html>"),
+        (406, b'{"code":0,"msg":""}'),
+    ],
+)
+async def test_a_refusal_of_what_is_passed_on_is_an_answer(status: int, body: bytes) -> None:
+    assert await pass_on(rest_of(Binance(httpx.Response(status, content=body)))) == PassedOn(status, body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(403, json=INVALID_SYMBOL), UpstreamUnavailable),
+        (httpx.Response(451, json=INVALID_SYMBOL), LocationRefused),
+        (httpx.Response(400, content=b"<html>"), UpstreamUnavailable),
+        (httpx.Response(418, headers={"Retry-After": "120"}, json=INVALID_SYMBOL), RateLimited),
+    ],
+)
+async def test_what_is_no_answer_of_binances_is_not_passed_on(
+    answer: httpx.Response, error: type[Exception], autojump_clock: MockClock
+) -> None:
+    with pytest.raises(error):
+        await pass_on(rest_of(Binance(answer), RestSettings(base_url="http://binance")))
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"a":', b"", b"[" + b"1," * 600 + b"1]"])
+async def test_an_answer_that_is_no_json_or_too_long_is_asked_again(body: bytes, autojump_clock: MockClock) -> None:
+    rest = rest_of(Binance(httpx.Response(200, content=body), httpx.Response(200, content=b"[]")))
+    assert await pass_on(rest) == PassedOn(200, b"[]")
+    assert rest.statistics().unreadable == 1

@@ -24,6 +24,7 @@ from candlesync.binance.stream import (
     fitting,
     stream_name,
 )
+from candlesync.binance.venue import USDM
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.websocket import ENDS, Connection, open_websocket
@@ -80,6 +81,14 @@ def test_limits_that_cannot_work_are_refused_at_once() -> None:
         StreamSettings(symbols_per_connection=65)
     with pytest.raises(ValueError, match="1 to 1024"):
         StreamSettings(url_streams=0)
+    with pytest.raises(ValueError, match="messages per second 6: 1 to 5"):
+        StreamSettings(messages_per_second=6)
+    assert StreamSettings(venue=USDM, messages_per_second=10).messages_per_second == 10
+    with pytest.raises(ValueError, match="connection attempts 301: 1 to 300"):
+        StreamSettings(connection_attempts=301)
+    with pytest.raises(ValueError, match="nothing is left of it"):
+        StreamSettings(lifetime=60.0)
+    assert StreamSettings().lifetime + StreamSettings().handover_timeout < 86_400
     with pytest.raises(ValueError, match="at least 1"):
         StreamSettings(symbol_queue_size=0)
     assert StreamSettings(symbols_per_connection=64).symbols_per_connection * len(INTERVALS) == 1024
@@ -98,11 +107,11 @@ def test_requests_fit_their_bytes_and_leave_nothing_out(message_bytes: int) -> N
 
 
 def test_what_is_too_much_goes_before_what_is_missing_comes() -> None:
-    roster = Roster()
-    roster.wanted.update(many(1024))
+    roster = Roster(set(many(1024)))
     assert len(roster.connect(100)) == 100
     while request := roster.request(4000):
         assert request.method == "SUBSCRIBE"
+        roster.ask(request)
         roster.grant(request)
     assert len(roster.carried) == 1024
     first, *_ = many(1024)
@@ -112,6 +121,11 @@ def test_what_is_too_much_goes_before_what_is_missing_comes() -> None:
     assert request is not None
     assert request.method == "UNSUBSCRIBE"
     assert request.series == (first,)
+    roster.ask(request)
+    assert first not in roster.carried
+    roster.wanted.add(first)  # before the answer: it has to be asked for again
+    assert roster.arrivals(set()) == sorted(roster.wanted - {first, BTC}, key=stream_name)
+    roster.wanted.remove(first)
     roster.grant(request)
     request = roster.request(4000)
     assert request is not None

@@ -32,7 +32,10 @@ class Binance:
 
 def symbols_of(binance: Binance, settings: SymbolSettings | None = None) -> Symbols:
     client = httpx.AsyncClient(transport=httpx.MockTransport(binance), base_url="http://binance")
-    return Symbols(Rest(client, WeightBudget(WeightSettings(spread=0)), RestSettings(attempts=1)), settings)
+    return Symbols(
+        Rest(client, WeightBudget(WeightSettings(spread=0)), RestSettings(base_url="http://binance", attempts=1)),
+        settings,
+    )
 
 
 async def test_what_is_listed_is_loaded_when_it_is_first_needed() -> None:

@@ -160,3 +160,15 @@ def test_a_burst_that_is_spread_evenly_is_never_refused() -> None:
     moments = [1e5 + number / 7.0 for number in range(10_000)]
     assert all(after > before for before, after in pairwise(moments))
     assert {allowance.take(moment) for moment in moments} == {0.0}
+
+
+def test_several_may_be_taken_at_once_and_never_more_than_all() -> None:
+    allowances = Allowances(1.0, 10.0)
+    assert allowances.take("a", 0.0, 4) == 0
+    assert allowances.take("a", 0.0, 6) == 0
+    assert allowances.take("a", 0.0, 4) == pytest.approx(4, abs=0.01)
+    assert allowances.take("a", 4.0, 4) == 0
+    assert allowances.take("b", 0.0, 99) == 0, "a whole burst, when nothing is taken"
+    assert allowances.take("b", 0.0) > 0
+    assert allowances.take("c", 0.0) == 0
+    assert allowances.take("c", 0.5, 99) == pytest.approx(0.5, abs=0.01)

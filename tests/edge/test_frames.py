@@ -28,7 +28,7 @@ from candlesync.edge.line import SEND_BUFFER, Line
 from candlesync.edge.server import BoundedServer
 from candlesync.hub import Topic
 from candlesync.server import hypercorn_config
-from candlesync.web import session
+from candlesync.web import base
 from tests.builders import candle, forming, minute, then
 from tests.edge.clients import CLOSE, PATIENCE, PING, PONG, TEXT, Http2, Raw, frames_of, handshake, opened
 from tests.edge.test_server import eventually, still_serves
@@ -711,7 +711,7 @@ async def test_a_client_that_was_not_sent_its_ping_yet_is_not_silent(stall: floa
 
 @again_if_disturbed
 async def test_a_client_that_lags_for_too_long_is_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "PATIENCE", 0.5)
+    monkeypatch.setattr(base, "PATIENCE", 0.5)
     web = Web(history=1_000_000)
     topic = web.topic()
     async with (
@@ -735,7 +735,7 @@ async def test_a_client_that_lags_for_too_long_is_told_to_come_back(monkeypatch:
 
 @again_if_disturbed
 async def test_a_client_that_is_slow_now_and_then_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "PATIENCE", 0.5)
+    monkeypatch.setattr(base, "PATIENCE", 0.5)
     web = Web()
     topic = web.topic()
     async with on_a_port(web, send_buffer=SMALL) as port, opened(port, ONE, receive_buffer=SMALL) as raw:

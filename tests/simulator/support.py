@@ -67,7 +67,9 @@ def rest_of(exchange: Exchange) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://binance")
 
 
-async def klines(client: httpx.AsyncClient, symbol: str = "BTCUSDT", interval: str = "1m", **more: int) -> list[Row]:
+async def klines(
+    client: httpx.AsyncClient, symbol: str = "BTCUSDT", interval: str = "1m", **more: int | str
+) -> list[Row]:
     """Rows of ``/api/v3/klines``."""
     response = await client.get("/api/v3/klines", params={"symbol": symbol, "interval": interval, **more})
     assert response.status_code == 200, response.text

@@ -62,7 +62,8 @@ async def test_errors_are_those_that_binance_was_seen_to_answer(query: str, reco
         ("symbol=BTCUSDT&interval=1M&limit=", -1105),
         ("symbol=BTCUSDT&interval=1m&startTime=99999999999999999999", -1108),
         ("symbol=BTCUSDT&interval=1m&startTime=999999999999999999999", -1100),
-        ("symbol=BTCUSDT&interval=1m&timeZone=8", -1130),
+        ("symbol=BTCUSDT&interval=1m&timeZone=15", -1130),
+        ("symbol=BTCUSDT&interval=1m&timeZone=x", -1130),
     ],
 )
 async def test_errors_that_are_only_documented(query: str, code: int) -> None:
@@ -82,6 +83,25 @@ async def test_pages(autojump_clock: MockClock) -> None:
         assert await klines(client, startTime=START - MINUTE, endTime=START) == newest[:2]
         assert await klines(client, startTime=START + 2 * MINUTE) == []
         assert len(await klines(client, "YOUNGUSDT", limit=1000)) == 702
+
+
+async def test_days_of_another_zone_begin_at_its_midnight(autojump_clock: MockClock) -> None:
+    async with running(simulated()) as exchange, rest_of(exchange) as client:
+        await trio.sleep(3630)
+        for zone, shift in (("8", -8), ("-5", 5), ("+05:00", -5)):
+            days = await klines(client, interval="1d", limit=4, timeZone=zone)
+            assert all((day.open_time - shift * 60 * MINUTE) % (24 * 60 * MINUTE) == 0 for day in days)
+            assert days[-1].open_time <= exchange.now() <= days[-1].close_time
+            hours = await klines(client, interval="1h", startTime=days[1].open_time, endTime=days[1].close_time)
+            assert len(hours) == 24
+            assert days[1].trades == sum(hour.trades for hour in hours)
+            assert (days[1].open, days[1].close) == (hours[0].open, hours[-1].close)
+            assert days[1].close_time == days[2].open_time - 1
+            later = await klines(client, interval="1d", startTime=days[1].open_time, limit=2, timeZone=zone)
+            assert later == days[1:3]
+        assert await klines(client, limit=3, timeZone="8") == await klines(client, limit=3)
+        months = await klines(client, interval="1M", limit=2, timeZone="8")
+        assert [month.open_time for month in months] == [1_714_492_800_000, 1_717_171_200_000]
 
 
 async def test_the_newest_row_grows_until_it_is_final(autojump_clock: MockClock) -> None:

@@ -12,6 +12,7 @@ import pytest
 import trio
 from redis.crc import key_slot
 
+from candlesync.binance.venue import SPOT, USDM
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.core.placement import Member
@@ -25,6 +26,7 @@ from candlesync.store.redis import RedisSettings, RedisStore
 from tests.builders import BTC, candle, forming, minute, minutes
 from tests.store.contract import HISTORY, StoreContract, begin, follow
 from tests.store.redis_server import REDIS, dump, listening, redis_nodes, redis_store, run_server, shared
+from tests.store.shared_contract import hearing
 
 
 def valkey_store(history: int) -> AbstractAsyncContextManager[Store]:
@@ -222,6 +224,29 @@ async def test_databases_are_apart_and_so_are_their_channels() -> None:
         await one.commit(BTC, begin(candle()), token=token)
         assert await two.read(BTC) is None
         assert one.keys.channel("BTCUSDT") != two.keys.channel("BTCUSDT")
+
+
+async def test_the_nodes_of_two_venues_know_nothing_of_each_other_on_one_server() -> None:
+    with run_server() as server:
+        default = RedisSettings(Address(server.url)).prefix
+        spot, futures = SPOT.store_prefix(default), USDM.store_prefix(default)
+        async with (
+            redis_store(server.url, prefix=spot) as one,
+            redis_store(server.url, prefix=futures) as other,
+            hearing(one) as ear,
+        ):
+            tokens = [await store.claim("BTCUSDT") for store in (one, other)]  # each owns its own BTCUSDT
+            await other.commit(BTC, begin(candle(minute(5))), token=tokens[1])
+            assert await one.read(BTC) is None
+            await one.commit(BTC, begin(candle(minute(0))), token=tokens[0])
+            await other.attend(Member("futures"))
+            assert await one.attend(Member("spot")) == {one.node: Member("spot")}
+            for store, opened in ((one, minute(0)), (other, minute(5))):
+                snapshot = await store.read(BTC)
+                assert snapshot is not None
+                assert [kept.open_time for kept, _ in snapshot.candles] == [opened]
+            await ear.until(1, "committed")
+            assert [commit for _, _, commit in ear.of("committed")] == [begin(candle(minute(0)))]
 
 
 async def test_no_key_outside_of_the_prefix_is_touched_and_a_symbols_are_in_one_slot() -> None:

@@ -42,6 +42,7 @@ from candlesync.core.candle import Candle, Series
 from candlesync.core.entry import Entry
 from candlesync.core.replica import Commit
 from candlesync.core.sync import State
+from candlesync.doors.binance.streams import stream_routes
 from candlesync.doors.udf.routes import udf_routes
 from candlesync.edge.line import SEND_BUFFER
 from candlesync.edge.server import install
@@ -190,7 +191,10 @@ class Web:
             self.stopping,
             archive=self.archive,
             access=self.access,
-            doors=(udf_routes(self.supervisor, symbols, self.archive, rest),),
+            doors=(
+                stream_routes(self.supervisor, self.sockets),
+                udf_routes(self.supervisor, symbols, self.archive, rest),
+            ),
         )
 
     def topic(

@@ -17,7 +17,7 @@ from candlesync.core.sync import State
 from candlesync.web.access import AccessSettings, Token
 from tests.browser import PATIENCE, Tab, chromium, needs_chromium
 from tests.builders import BTC, T0, candle, flat, forming, minute, minutes
-from tests.test_archive import Exchange
+from tests.history import Exchange
 from tests.web.builders import Web, commit, on_a_port
 
 pytestmark = needs_chromium

@@ -12,8 +12,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from candlesync.hub import Hub, Topic
+from candlesync.web.base import PATIENCE, Channel, Closing
 from candlesync.web.parameters import Replay
-from candlesync.web.session import PATIENCE, Channel, Closing, OneSeries
+from candlesync.web.session import OneSeries
 from tests.builders import BTC, forming, minute, minutes, then
 from tests.pipe import Pipe, messages_of
 from tests.web.builders import commit

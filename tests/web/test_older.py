@@ -10,7 +10,7 @@ import pytest
 
 from candlesync.errors import UpstreamUnavailable
 from tests.builders import minute, minutes
-from tests.test_archive import Exchange
+from tests.history import Exchange
 from tests.web.builders import Web, commit
 
 

@@ -20,7 +20,7 @@ from candlesync.web.access import OPEN, AccessSettings, Token
 from candlesync.web.openapi import Error, Operation, Reply, _Schemas, operations
 from candlesync.web.refusal import STATUSES
 from tests.builders import forming, minute, minutes
-from tests.test_archive import Exchange
+from tests.history import Exchange
 from tests.web.builders import Web, on_a_port
 
 ROOT = Path(__file__).parent.parent.parent

@@ -13,6 +13,7 @@ from candlesync.errors import (
     LocationRefused,
     RateLimited,
     TooMany,
+    UnknownInterval,
     UnknownSymbol,
     UnreadableAnswer,
     UpstreamUnavailable,
@@ -68,6 +69,7 @@ def test_a_close_code_is_one_that_applications_may_send_and_the_reason_fits(code
         (UpstreamUnavailable("no", retry_after=7.1), "upstream_unavailable", 8),
         (RateLimited("no", retry_after=3 * 86_400), "upstream_unavailable", 3600),
         (LocationRefused("no"), "upstream_unavailable", 5),
+        (UnknownInterval("no"), "bad_interval", None),
         (UnreadableAnswer("no"), "upstream_unavailable", 5),
     ],
 )

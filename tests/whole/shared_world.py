@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from itertools import count
 from random import Random
-from typing import Any, cast
 
-import httpx
 import trio
 
 from candlesync.config import Settings
@@ -17,21 +14,19 @@ from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.core.sync import State
 from candlesync.service import Service
-from candlesync.simulator.app import create_app
 from candlesync.simulator.exchange import Exchange
-from candlesync.simulator.memory import connect_in_memory
 from candlesync.simulator.settings import SimulatorSettings
 from tests.asgi import SocketRefused
 from tests.chart import Chart
 from tests.shared_store import NodeStore, SharedMemory
-from tests.whole.world import World
+from tests.whole.world import Network, World
 
 
 class Node(World):
     """One node; its charts see it end when it dies."""
 
-    def __init__(self, exchange: Exchange, service: Service, nursery: trio.Nursery, store: NodeStore) -> None:
-        super().__init__(exchange, service, nursery)
+    def __init__(self, network: Network, service: Service, nursery: trio.Nursery, store: NodeStore) -> None:
+        super().__init__(network, service, nursery)
         self.store = store
         self.dead = trio.Event()
 
@@ -165,17 +160,15 @@ class SharedWorld:
         return code
 
     async def _run(self, *, task_status: trio.TaskStatus[Node]) -> None:
-        client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=cast("Any", create_app(self.exchange))), base_url="http://binance.test"
-        )
+        network = Network(self.exchange)
         store = self.server.node(f"node{next(self._numbers)}")
-        connect = cast("Any", partial(connect_in_memory, self.exchange))
-        service = Service(self._settings, client=client, connect=connect, shared=store)
+        client = network.client(self._settings)
+        service = Service(self._settings, client=client, connect=network.connect, shared=store)
         node: Node | None = None
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(service.run)
-                node = Node(self.exchange, service, nursery, store)
+                node = Node(network, service, nursery, store)
                 task_status.started(node)
         finally:
             if node in self.nodes:

@@ -146,8 +146,10 @@ async def test_a_signal_ends_the_server_with_clients_connected(signum: int) -> N
         assert codes == [1012] * 5
 
 
-async def test_the_demo_shows_candles_and_ends() -> None:
-    async with run_program(["candlesync", "demo", "--bind", "127.0.0.1:0", "--minute", "0.5"]) as demo:
+@pytest.mark.parametrize("venue", ["spot", "usdm"])
+async def test_the_demo_shows_candles_and_ends(venue: str) -> None:
+    arguments = ["candlesync", "demo", "--venue", venue, "--bind", "127.0.0.1:0", "--minute", "0.5"]
+    async with run_program(arguments) as demo:
         chart = Chart()
         await load(chart, demo.host)
         async with trio.open_nursery() as nursery:

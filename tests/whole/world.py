@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import httpx
 import trio
+from trio_websocket import ConnectionRejected
 
 from candlesync.config import Settings
 from candlesync.core.candle import Series
@@ -19,6 +20,7 @@ from candlesync.simulator.app import create_app
 from candlesync.simulator.exchange import Exchange
 from candlesync.simulator.memory import connect_in_memory
 from candlesync.simulator.settings import SimulatorSettings
+from candlesync.websocket import Connection
 from tests.asgi import SocketClosed, open_socket
 from tests.chart import Chart
 
@@ -26,8 +28,9 @@ from tests.chart import Chart
 class World:
     """An exchange, the service that follows it, and the charts that look at the service."""
 
-    def __init__(self, exchange: Exchange, service: Service, nursery: trio.Nursery) -> None:
-        self.exchange = exchange
+    def __init__(self, network: Network, service: Service, nursery: trio.Nursery) -> None:
+        self.exchange = network.exchange
+        self.network = network
         self.service = service
         self.nursery = nursery
 
@@ -71,17 +74,48 @@ class World:
         return [tuple(row) for row in rows]
 
 
+class Network(httpx.AsyncBaseTransport):
+    """The way to an exchange, which stands behind every host but those that do not serve this location (451)."""
+
+    def __init__(self, exchange: Exchange, blocked: Collection[str] = ()) -> None:
+        self.exchange = exchange
+        self._app = httpx.ASGITransport(app=cast("Any", create_app(exchange)))
+        self._blocked = blocked
+        self.hosts: list[tuple[str, str]] = []
+        """The scheme and host of all that was asked and connected to."""
+
+    def client(self, settings: Settings) -> httpx.AsyncClient:
+        """What a service asks REST with."""
+        return httpx.AsyncClient(transport=self, base_url=settings.rest.urls[0])
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.hosts.append((request.url.scheme, request.url.host))
+        if request.url.host in self._blocked:
+            return httpx.Response(451)
+        return await self._app.handle_async_request(request)
+
+    @asynccontextmanager
+    async def connect(self, url: str, **options: Any) -> AsyncIterator[Connection]:
+        parts = urlsplit(url)
+        self.hosts.append((parts.scheme, parts.hostname or ""))
+        if parts.hostname in self._blocked:
+            raise ConnectionRejected(451, (), b"")
+        async with connect_in_memory(self.exchange, url, **options) as connection:
+            yield connection
+
+
 @asynccontextmanager
-async def open_world(simulated: SimulatorSettings, settings: Settings) -> AsyncIterator[World]:
+async def open_world(
+    simulated: SimulatorSettings, settings: Settings, *, blocked: Collection[str] = ()
+) -> AsyncIterator[World]:
     """Run an exchange and a service that follows it."""
     exchange = Exchange(simulated)
-    transport = httpx.ASGITransport(app=cast("Any", create_app(exchange)))
-    client = httpx.AsyncClient(transport=transport, base_url="http://binance.test")
-    service = Service(settings, client=client, connect=cast("Any", partial(connect_in_memory, exchange)))
+    network = Network(exchange, blocked)
+    service = Service(settings, client=network.client(settings), connect=network.connect)
     async with trio.open_nursery() as nursery:
         await nursery.start(exchange.run)
         async with trio.open_nursery() as service_nursery:
             await service_nursery.start(service.run)
-            yield World(exchange, service, service_nursery)
+            yield World(network, service, service_nursery)
             service_nursery.cancel_scope.cancel()
         nursery.cancel_scope.cancel()

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from candlesync.doors.udf.parameters import MOST_BARS
 from candlesync.errors import TooMany, UpstreamUnavailable
 from tests.builders import T0, candle, flat, forming, minute, minutes
-from tests.test_archive import Exchange
+from tests.history import Exchange
 from tests.web.builders import Web
 
 OLDEST, STORED, OUTAGE = -2_500, 0, range(-1_200, -1_190)

@@ -1,0 +1,1 @@
+"""Binance's own API, over the verified store."""

@@ -1,0 +1,313 @@
+"""One connection to the market streams: what its client asks for is done in order, and its streams are kept going."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import trio
+
+from candlesync.core.allowance import Pace
+from candlesync.core.candle import Series
+from candlesync.core.wire import BATCH
+from candlesync.doors.binance.departures import Departures, Key
+from candlesync.doors.binance.requests import (
+    MOST_STREAMS,
+    GetCombined,
+    ListSubscriptions,
+    MessageRefusal,
+    Request,
+    SetCombined,
+    StreamRefusal,
+    Subscribe,
+    Unsubscribe,
+    error,
+    read_request,
+    result,
+    stream_of,
+    too_many_streams,
+)
+from candlesync.doors.binance.stream import Missed, Stream, Texts
+from candlesync.errors import CandlesyncError, TooMany, UnknownSymbol
+from candlesync.hub import Line, Subscriber
+from candlesync.supervisor import Supervisor
+from candlesync.web.base import Channel, Closing, Session
+from candlesync.web.refusal import refusal_of as web_refusal_of
+
+MISSED = Closing(4410, "too_old: closed candles were missed that are no longer held; load them over REST")
+"""As on the other sockets (design, section 3). Rather the end of the connection than a candle left out."""
+TOO_FAST = Closing(1008, "Too many requests")
+"""What recorded connections to Binance ended with."""
+
+RATE, BURST = 5.0, 10.0
+"""Messages a second that a client may send ("WebSocket Limits"), and at once: those of two seconds may arrive together.
+Pings and pongs, which Binance counts too, are the server's business and not seen here."""
+_WAITING = 128 * 1024
+"""Characters of the messages that may wait while one is being done: a series takes 10 seconds at most to start, and the
+names of 1024 streams are some 25 KiB."""
+
+
+_READS_WITHIN = 0.25
+"""Seconds in which a client reads what it is sent first, after its handshake or its subscription. On a busy machine it
+may take longer; but nobody is to get a second time what was read in the first second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all sessions work with."""
+
+    supervisor: Supervisor
+    departures: Departures
+    texts: Texts
+
+
+class StreamSession(Session):
+    """One open connection."""
+
+    _enough = TOO_FAST
+
+    def __init__(self, channel: Channel, means: Means, caller: tuple[str, bytes], *, combined: bool) -> None:
+        """``caller`` is the client's address, as the limits count it, and its program; see `Key`."""
+        super().__init__(channel)
+        self.pace = Pace(RATE, BURST)
+        self._means = means
+        self._caller = caller
+        self._combined = combined
+        self._streams: dict[Series, Stream] = {}
+        self._by_subscriber: dict[Subscriber, Stream] = {}
+        self._joined: dict[Stream, tuple[float, int]] = {}
+        """When each stream began (trio time), and at which place."""
+        self._asked: deque[str] = deque()
+        """Messages that are not done yet, in the order in which they came."""
+        self._is_answering = False
+
+    async def begin(self, series: Iterable[Series]) -> None:
+        """Follow what the URL asks for, all or nothing; raises what `Supervisor.ensure` raises."""
+        self._join(await self._start(series))
+
+    # --- what the client says
+
+    async def _hear(self, message: str, nursery: trio.Nursery, *, is_too_fast: bool) -> None:
+        if is_too_fast or sum(map(len, self._asked)) + len(message) > _WAITING:
+            self.close(TOO_FAST)
+            await trio.lowlevel.checkpoint()
+            return
+        # Done one after the other, but not by the task that reads: how fast messages come is judged as they come.
+        self._asked.append(message)
+        if not self._is_answering:
+            self._is_answering = True
+            nursery.start_soon(self._answer)
+
+    async def _answer(self) -> None:
+        """Do and answer all that was asked. Started anew for what comes after that."""
+        while self._asked:
+            try:
+                await self._do(read_request(self._asked.popleft()))
+            except MessageRefusal as refused:
+                await self.send([error(refused.refusal, refused.id)])
+        self._is_answering = False
+
+    async def _do(self, request: Request) -> None:
+        match request:
+            case Subscribe(request_id, series):
+                await self._subscribe(request_id, series)
+                return
+            case Unsubscribe(_, series):
+                for one in series:
+                    self._drop(one)
+                answer = result(request.id)
+            case ListSubscriptions():
+                answer = result(request.id, [stream_of(series) for series in self._streams])
+            case SetCombined(_, combined):
+                self._combined = combined
+                answer = result(request.id)
+            case GetCombined():
+                answer = result(request.id, self._combined)
+        await self.send([answer])
+
+    async def _subscribe(self, request_id: int | str | None, series: Iterable[Series]) -> None:
+        wanted = [one for one in series if one not in self._streams]
+        try:
+            if len(self._streams) + len(wanted) > MOST_STREAMS:
+                raise too_many_streams()
+            streams = await self._start(wanted)
+        except CandlesyncError as refused:
+            raise MessageRefusal(refusal_of(refused), request_id) from refused
+        is_answered = False
+        try:
+            await self.send([result(request_id)])
+            is_answered = True
+        finally:
+            if not is_answered:
+                _end(streams)
+        self._join(streams)
+
+    # --- the streams
+
+    async def _start(self, series: Iterable[Series]) -> list[Stream]:
+        """Begin streams, all or none; what is committed from then on is kept for them. Raises as `begin`."""
+        streams: dict[Series, Stream] = {}
+        refused: list[CandlesyncError] = []
+        is_whole = False
+        try:
+            async with trio.open_nursery() as nursery:
+                for one in series:
+                    nursery.start_soon(self._start_one, one, streams, refused, nursery.cancel_scope.cancel)
+            is_whole = not refused
+        finally:
+            if not is_whole:
+                _end(streams.values())
+        if refused:
+            raise refused[0]
+        return [streams[one] for one in series]
+
+    async def _start_one(
+        self,
+        series: Series,
+        streams: dict[Series, Stream],
+        refused: list[CandlesyncError],
+        give_up: Callable[[], None],
+    ) -> None:
+        try:
+            topic = await self._means.supervisor.ensure(series)
+        except CandlesyncError as reason:
+            refused.append(reason)
+            give_up()
+        else:
+            # Before anything else is waited for: a series that nobody has subscribed to may be let go.
+            streams[series] = Stream(topic, self.outbox, self._means.texts)
+
+    def _join(self, streams: Iterable[Stream]) -> None:
+        """Have streams that were begun sent from now on, each from where one of this client's stopped, if one did."""
+        for stream in streams:
+            place = self._means.departures.take(self._key(stream), trio.current_time())
+            if place is not None:
+                stream.place = place
+            self._joined[stream] = (trio.current_time(), stream.place)
+            self._streams[stream.series] = self._by_subscriber[stream.subscriber] = stream
+            self.outbox.offer(stream.subscriber)
+
+    def _drop(self, series: Series) -> None:
+        """End a stream, if there is one."""
+        stream = self._streams.pop(series, None)
+        if stream is not None:
+            del self._by_subscriber[stream.subscriber]
+            del self._joined[stream]
+            stream.end()
+
+    def end(self) -> None:
+        """Let go of the streams, and remember where they stopped."""
+        now = trio.current_time()
+        for series, stream in list(self._streams.items()):
+            joined_at, place = self._joined[stream]
+            # What has hardly begun may have been sent a whole catch-up of which its client read nothing.
+            self._means.departures.remember(
+                self._key(stream), place if now < joined_at + _READS_WITHIN else stream.place, now
+            )
+            self._drop(series)
+
+    def _key(self, stream: Stream) -> Key:
+        return Key(*self._caller, stream_of(stream.series))
+
+    # --- what the client is sent
+
+    async def _serve(self, subscribers: list[Subscriber]) -> None:
+        due = self._due(subscribers)
+        is_done = False
+        while not is_done:
+            batch = _Batch(due, BATCH if self._line is not None else 1)
+            try:
+                await self.send(batch)
+            except Missed:
+                self.close(MISSED)
+                return
+            if self._line is not None and self._line.is_gone:
+                return  # a part of it may not have gone out: the place stays where it was
+            # A line takes all of a batch or, cancelled before it, nothing; without one a batch is a single event. So
+            # the place is exactly up to where the client was sent everything, whenever this is cancelled.
+            for stream, place in batch.places:
+                stream.place = place
+            is_done = batch.is_last
+        if self._line is not None:
+            for stream in filter(None, map(self._by_subscriber.get, subscribers)):
+                stream.subscriber.topic.park(stream.subscriber, _Parked(self, stream, self._line))
+
+    def offer(self, stream: Stream, line: Line) -> tuple[int, int]:
+        """See `Stream.offer`."""
+        return stream.offer(line, combined=self._combined)
+
+    def _due(self, subscribers: Iterable[Subscriber]) -> Iterator[tuple[Stream, int, bytes]]:
+        """What the streams are to be sent, read as it is sent: nothing but places is kept for a client."""
+        for subscriber in subscribers:
+            stream = self._by_subscriber.get(subscriber)
+            if stream is None:
+                continue  # dropped since it was marked
+            try:
+                for place, event in stream.due(combined=self._combined):
+                    if subscriber not in self._by_subscriber:
+                        break  # dropped since, and that was answered
+                    yield stream, place, event
+            except Missed:
+                self._drop(stream.series)  # nobody goes on with it: who comes back begins anew, and is not told again
+                raise
+
+
+class _Parked:
+    """The line of a stream whose client has everything, as the hub knows it. What the hub offers is the same commit in
+    the words of the client contract: here Binance's are written in their place."""
+
+    __slots__ = ("_line", "_session", "_stream")
+
+    def __init__(self, session: StreamSession, stream: Stream, line: Line) -> None:
+        self._session = session
+        self._stream = stream
+        self._line = line
+
+    def offer(self, frames: bytes) -> int:
+        """See `Outlet.offer`."""
+        taken, size = self._session.offer(self._stream, self._line)
+        if taken == size:
+            return len(frames)
+        return 1 if taken else 0
+
+
+class _Batch:
+    """Some of what is due, taken when it is sent."""
+
+    def __init__(self, due: Iterator[tuple[Stream, int, bytes]], most: int) -> None:
+        """At least one event, if there is one, and no more once there are ``most`` bytes."""
+        self._due = due
+        self._most = most
+        self.places: list[tuple[Stream, int]] = []
+        """Where the streams are once it has been sent."""
+        self.is_last = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for stream, place, event in self._due:
+            self.places.append((stream, place))
+            if event:
+                yield event
+            size += len(event)
+            if size >= self._most:
+                return
+        self.is_last = True
+
+
+def refusal_of(reason: CandlesyncError) -> StreamRefusal:
+    """How an error of ours is told to a client of Binance's streams."""
+    match reason:
+        case StreamRefusal():
+            return reason
+        case UnknownSymbol():
+            return StreamRefusal(-1121, "Invalid symbol.")
+        case TooMany():
+            return StreamRefusal(-1003, f"Too many requests; {reason}", status=429, retry_after=reason.retry_after)
+    refusal = web_refusal_of(reason)
+    return StreamRefusal(-1001, f"Internal error; {refusal.message}", status=503, retry_after=refusal.retry_after)
+
+
+def _end(streams: Iterable[Stream]) -> None:
+    for stream in streams:
+        stream.end()

@@ -1,0 +1,77 @@
+"""The routes of Binance's market streams: ``/binance/ws`` and ``/binance/stream``.
+
+What a URL asks for and cannot have is refused before the upgrade, in the form of Binance's errors. Clients of Binance
+come back by themselves when a connection ends, some for ever and without a pause: to one whose upgrade succeeds, a
+close looks like a broken network. An HTTP status it takes for what it is, and many show the body, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from hashlib import blake2b
+
+from quart import Blueprint, Response, websocket
+
+from candlesync.doors.binance.departures import Departures
+from candlesync.doors.binance.requests import StreamRefusal, read_target
+from candlesync.doors.binance.session import Means, StreamSession, refusal_of
+from candlesync.doors.binance.stream import Texts
+from candlesync.errors import CandlesyncError
+from candlesync.supervisor import Supervisor, asked_by
+from candlesync.web.base import Channel, Session
+from candlesync.web.live import Sockets
+
+_TELLING = (
+    *("User-Agent", "Origin", "Accept-Encoding", "Accept-Language", "Cache-Control", "Pragma"),
+    *("Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"),
+)
+"""Headers in which programs differ, and no two connections of one do; several send no ``User-Agent``. Others are not
+looked at: a proxy may give each request a number."""
+
+
+def stream_routes(supervisor: Supervisor, sockets: Sockets) -> Blueprint:
+    """The routes; their connections are among the open ``sockets``."""
+    means = Means(supervisor, Departures(), Texts(lambda: time.time_ns() // 1_000_000))
+    routes = Blueprint("binance_streams", __name__)
+
+    async def serve(names: Iterable[str], *, combined: bool) -> Response | None:
+        async def open_session(channel: Channel) -> Session:
+            _check_time_unit(websocket.args.getlist("timeUnit"))
+            session = StreamSession(channel, means, (asked_by.get(), _program()), combined=combined)
+            await session.begin(read_target(names))
+            return session
+
+        return await sockets.serve(open_session, _refused)
+
+    @routes.websocket("/binance/ws")
+    @routes.websocket("/binance/ws/<path:names>")
+    async def raw(names: str = "") -> Response | None:
+        return await serve(names.split("/"), combined=False)
+
+    @routes.websocket("/binance/stream")
+    @routes.websocket("/binance/stream/<path:names>")
+    async def combined(names: str = "") -> Response | None:
+        asked = [names, *websocket.args.getlist("streams")]
+        return await serve("/".join(asked).split("/"), combined=True)
+
+    return routes
+
+
+def _program() -> bytes:
+    """What tells the program of this request, and its connection, from others."""
+    told = (f"{name}:{websocket.headers.get(name)}" for name in _TELLING)
+    return blake2b("\n".join((websocket.full_path, *told)).encode(), digest_size=16).digest()
+
+
+def _check_time_unit(units: list[str]) -> None:
+    if any(unit.lower() != "millisecond" for unit in units):
+        raise StreamRefusal(-1130, "Data sent for parameter 'timeUnit' is not valid; served are milliseconds.")
+
+
+async def _refused(error: CandlesyncError) -> Response | None:
+    refusal = refusal_of(error)
+    response = Response(refusal.body, status=refusal.status, mimetype="application/json")
+    if refusal.retry_after is not None:
+        response.headers["Retry-After"] = str(refusal.retry_after)
+    return response
