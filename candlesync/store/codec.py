@@ -268,7 +268,7 @@ def _revision(text: bytes) -> int:
 def _unreadable(reply: object) -> ValueError:
     match reply:
         case [bytes(form), *_] if form != FORMAT:
-            kept = form.decode(errors="replace")
+            kept = form[:20].decode(errors="replace")
             return ValueError(f"it is kept in format {kept}, of another version of candlesync")
         case _:
             return ValueError("an answer that no script of ours gives")
