@@ -6,6 +6,8 @@ service runs in the lifespan: Hypercorn starts it before it serves, and ends whe
 
 from __future__ import annotations
 
+import os
+
 import click
 import structlog
 import trio
@@ -51,13 +53,13 @@ class Application:
         await receive()
         refusal = ""
         try:
-            level, settings = settings_from_environment()
+            level, form, settings = settings_from_environment()
         except click.UsageError as error:
             refusal = error.format_message()
         if refusal:  # not in the block above: Hypercorn's error would be told with ours and all of click's
             await send({"type": "lifespan.startup.failed", "message": refusal})
             return
-        log.configure(level)
+        log.configure(level, form)
         relax()
         if settings.store is None and scope["state"].get(WORKERS, 1) > 1:
             _log.warning("several workers with the memory store: each has its own feed and its own life of a series")
@@ -84,7 +86,9 @@ class Application:
 
 
 def _report_dead(status: int, seconds: float) -> None:
-    log.configure()  # of Hypercorn's first process, which runs no lifespan
+    log.configure(
+        form=os.environ.get("CANDLESYNC_LOG_FORMAT", "auto")
+    )  # of Hypercorn's first process, which runs no lifespan
     _log.error("a worker died and is replaced", status=status, seconds=round(seconds, 1))
 
 

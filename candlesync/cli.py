@@ -18,18 +18,25 @@ from candlesync.config import Settings
 from candlesync.demo import run_demo
 from candlesync.errors import FeedError, StoreUnavailable
 from candlesync.options import (
+    read_intervals,
+    read_symbols,
     settings_from,
     store_settings_from,
     with_bind,
-    with_log_level,
+    with_log,
     with_settings,
     with_store,
+    with_upstream,
 )
 from candlesync.owners import show_owners
 from candlesync.server import serve as run_server
 from candlesync.service import Service
 from candlesync.simulator.settings import SimulatorSettings
 from candlesync.simulator.venue import VENUES as SIMULATED
+from candlesync.verify.findings import CannotCheck
+from candlesync.verify.report import show as show_findings
+from candlesync.verify.run import UNCHECKED, Task, check_address, status_of
+from candlesync.verify.run import verify as run_verify
 from candlesync.watch import watch as run_watch
 
 
@@ -42,13 +49,13 @@ def main() -> None:
 @main.command()
 @with_settings
 @with_bind
-@with_log_level
-def serve(bind: tuple[str, ...], log_level: str, **values: Any) -> None:
+@with_log
+def serve(bind: tuple[str, ...], log_level: str, log_format: str, **values: Any) -> None:
     """Follow Binance and serve its candles over REST and WebSocket.
 
     SYMBOLs are followed from the start; others are started when somebody asks for them.
     """
-    log.configure(log_level)
+    log.configure(log_level, log_format)
     _run(partial(run_server, console=_terminal(sys.stderr)), Service(settings_from(values)), bind)
 
 
@@ -95,7 +102,7 @@ def watch(symbol: str, interval: str, url: str, token: str) -> None:
 @main.command()
 @with_settings
 @with_bind
-@with_log_level
+@with_log
 @click.option(
     "--minute",
     type=click.FloatRange(0.05),
@@ -105,12 +112,12 @@ def watch(symbol: str, interval: str, url: str, token: str) -> None:
     help="How long one lasts.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated prices.")
-def demo(bind: tuple[str, ...], log_level: str, minute: float, seed: int, **values: Any) -> None:
+def demo(bind: tuple[str, ...], log_level: str, log_format: str, minute: float, seed: int, **values: Any) -> None:
     """Serve a simulated Binance, fast and without network, and say which addresses to open.
 
     SYMBOLs are BTCUSDT and ETHUSDT unless others are given.
     """
-    log.configure(log_level)
+    log.configure(log_level, log_format)
     values["symbols"] = values["symbols"] or ("BTCUSDT", "ETHUSDT")
 
     if values["venue"] not in SIMULATED:
@@ -127,6 +134,58 @@ def _terminal(stream: TextIO) -> Console | None:
     """The terminal that an output goes to, if it is one that can be drawn on."""
     # Not what rich would say: the environment can tell it that a file is a terminal.
     return Console(file=stream) if stream.isatty() and os.environ.get("TERM") != "dumb" else None
+
+
+@main.command()
+@click.argument("url")
+@click.argument("symbols", nargs=-1, callback=read_symbols, metavar="[SYMBOL]...")
+@click.option("--interval", multiple=True, callback=read_intervals, metavar="INTERVAL", help="Again for more.")
+@click.option(
+    "--for",
+    "seconds",
+    type=click.FloatRange(0),
+    default=70.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to follow the WebSockets; a minute closes once a minute. 0: REST alone.",
+)
+@click.option(
+    "--token",
+    envvar="CANDLESYNC_TOKEN",
+    show_envvar=True,
+    default="",
+    metavar="TOKEN",
+    help="What the server asks for.",
+)
+@with_upstream
+def verify(url: str, seconds: float, **values: Any) -> None:
+    """Check the server at URL from outside, against Binance itself.
+
+    Of each series the newest thousand candles have to be continuous, and equal to Binance's digit for digit; then its
+    WebSocket is followed. Without SYMBOLs the series are those that the server says it follows from the start, which
+    it is asked for at /metrics; of SYMBOLs, 1m when no interval is given. Delays are measured of the first 20 series.
+
+    Exit status: 0 all is good, 1 there are differences, 2 something could not be checked.
+    """
+    log.configure("error")
+    token = values["token"].partition(",")[0]  # the server's own variable may hold several
+    task = Task(url, values["symbols"], values["interval"], seconds=seconds, token=token)
+    try:
+        check_address(url, token)
+        findings = trio.run(run_verify, task, values["rest_url"], values["stream_url"], _say_aside)
+    except* CannotCheck as group:
+        raise _Unchecked(str(_leaves(group)[0])) from None
+    terminal = Console() if sys.stdout.isatty() else None
+    show_findings(findings, click.echo, terminal=terminal)
+    click.get_current_context().exit(status_of(findings))
+
+
+def _say_aside(text: str) -> None:
+    click.echo(text, err=True)
+
+
+class _Unchecked(click.ClickException):
+    exit_code = UNCHECKED
 
 
 def _run(main_task: Callable[..., Awaitable[None]], *arguments: Any) -> None:

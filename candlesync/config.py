@@ -9,6 +9,7 @@ from candlesync.binance.stream import StreamSettings
 from candlesync.binance.symbols import SymbolSettings
 from candlesync.binance.venue import Venue
 from candlesync.binance.weight import WeightSettings
+from candlesync.core.audit import AuditSettings
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.core.sync import Rules
@@ -32,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True):
     listed: SymbolSettings = SymbolSettings()
     stream: StreamSettings = StreamSettings()
     inspection: InspectionSettings = InspectionSettings()
+    audit: AuditSettings = AuditSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     store: RedisSettings | None = None
     """The store that this process shares with others; `None`: its own memory."""

@@ -81,5 +81,6 @@ def _tell(
         f"  WebSocket   {socket}/ws/candles/{symbol}\n"
         f"  for bots    {addresses[0]}/binance instead of https://api.binance.com\n"
         f"  simulator   http://{host} (POST /control/faults breaks it)\n"
+        f"  check it    candlesync verify {addresses[0]} --rest-url http://{host} --stream-url ws://{host}\n"
         "Ctrl-C ends it."
     )

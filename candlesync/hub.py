@@ -12,6 +12,7 @@ or must be told something else first, is marked, and pulls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -21,6 +22,7 @@ import trio
 from candlesync.core import wire
 from candlesync.core.candle import Series
 from candlesync.core.entry import Entry
+from candlesync.core.histogram import MOMENTS, SPELLS, Histogram
 from candlesync.core.replica import Commit, Replica, Snapshot
 from candlesync.core.sync import State
 from candlesync.errors import CandlesyncError
@@ -103,11 +105,23 @@ class Subscriber:
         """The state that the client was told last."""
 
 
+class HubStatistics:
+    """How what the topics of a hub published reached their clients, since the hub was made."""
+
+    def __init__(self) -> None:
+        self.fan_outs = Histogram(MOMENTS)
+        """Seconds that a commit took to be written to all who are parked, where anybody was."""
+        self.not_live = Histogram(SPELLS)
+        """Seconds for which a series was not live, each time that it is live again."""
+
+
 class Topic:
     """One series on this node: what REST and WebSockets are served from."""
 
-    def __init__(self, series: Series, history: int) -> None:
+    def __init__(self, series: Series, history: int, statistics: HubStatistics | None = None) -> None:
+        """``statistics`` keeps how long things took."""
         self.series = series
+        self._statistics = HubStatistics() if statistics is None else statistics
         self.replica = Replica(series, history)
         self._parked: dict[Subscriber, Outlet] = {}
         self._pulling: set[Subscriber] = set()
@@ -116,10 +130,14 @@ class Topic:
         self.state = State.STALE
         self.left_live_at: float | None = None
         """Since when the series is not live (trio time), if it ever was."""
-        self.used_at = trio.current_time()
-        """When somebody last asked for the series (trio time)."""
+        self.used_at = self.made_at = trio.current_time()
+        """When somebody last asked for the series, and since when it is here (trio time)."""
         self.failure = ""
         """Why the series has no candles, or no newer ones, in words; empty when all is well."""
+        self.failing_until = -math.inf
+        """Before this nothing is tried again (trio time); says nothing when there is no failure."""
+        self.is_pinned = False
+        """Whether the series is wanted whoever is there."""
         self.refusal: CandlesyncError | None = None
         """Why the series will never have candles."""
         self.lock = trio.Lock()
@@ -134,6 +152,12 @@ class Topic:
     def is_begun(self) -> bool:
         """Whether there are candles to serve."""
         return len(self.replica) > 0
+
+    @property
+    def reason(self) -> str:
+        """The failure, and in how many seconds it can be over; empty when all is well."""
+        seconds = self.failing_until - trio.current_time()
+        return f"{self.failure}; tried again in {seconds:.0f} s" if self.failure and seconds >= 1 else self.failure
 
     async def begun(self) -> None:
         """Wait until there are candles to serve; raises the series' refusal when there will be none."""
@@ -191,6 +215,8 @@ class Topic:
         if state is not self.state:
             if self.state is State.LIVE:
                 self.left_live_at = trio.current_time()
+            elif state is State.LIVE and self.left_live_at is not None:
+                self._statistics.not_live.observe(trio.current_time() - self.left_live_at)
             self.state = state
             # What is said of the state has its place among the candles: it goes the same way.
             self._unpark_all(self.replica.revision)
@@ -240,6 +266,11 @@ class Topic:
         return None if self._pulling or self._parked else self.used_at
 
     @property
+    def is_looked_at(self) -> bool:
+        """Whether somebody would notice first that the series is not live: it is pinned, or has a subscriber."""
+        return self.is_pinned or self.idle_since is None
+
+    @property
     def subscribers(self) -> set[Subscriber]:
         """Everybody with an interest."""
         return {*self._pulling, *self._parked}
@@ -261,7 +292,9 @@ class Topic:
         if len(frames) > wire.BATCH:
             self._unpark_all(before)
             return
+        began = trio.current_time()
         takes = [line.offer(frames) for line in self._parked.values()]
+        self._statistics.fan_outs.observe(trio.current_time() - began)
         self.written += len(messages) * (len(takes) - takes.count(0))
         if takes.count(len(frames)) == len(takes):
             return
@@ -288,6 +321,9 @@ class Hub:
     def __init__(self, history: int) -> None:
         self._history = history
         self._topics: dict[Series, Topic] = {}
+        self.statistics = HubStatistics()
+        self.commits_gone = 0
+        """Published by topics that are gone."""
         self._written = 0
 
     def __iter__(self) -> Iterator[Topic]:
@@ -309,10 +345,12 @@ class Hub:
         """The topic of a series, made if need be."""
         topic = self._topics.get(series)
         if topic is None:
-            topic = self._topics[series] = Topic(series, self._history)
+            topic = self._topics[series] = Topic(series, self._history, self.statistics)
         return topic
 
     def close(self, series: Series) -> None:
         """Drop the topic of a series that is followed no more. Its subscribers, if any, would hear nothing again."""
         topic = self._topics.pop(series, None)
-        self._written += topic.written if topic is not None else 0
+        if topic is not None:
+            self._written += topic.written
+            self.commits_gone += topic.commits

@@ -1,12 +1,20 @@
-"""How the process logs: one line an event, to standard error; for people on a terminal, as JSON elsewhere."""
+"""How the process logs: one line an event, to standard error; for people on a terminal, as JSON elsewhere.
+
+What libraries log through `logging` (Hypercorn's errors, and its access log if that is turned on) goes the same way and
+looks the same. No line shows a secret: tokens are taken out of requests before anything could log them
+(``web.access``), and errors are told without the values of variables.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import structlog
+
+FORMATS = ("auto", "console", "json")
+"""``auto``: ``console`` where standard error is a terminal, which a person looks at, and ``json`` where it is not."""
 
 
 class _StandardError:
@@ -19,21 +27,35 @@ class _StandardError:
         sys.stderr.flush()
 
 
-def configure(level: str = "info") -> None:
-    """Set up structlog for the process; ``level`` is debug, info, warning or error."""
-    is_terminal = sys.stderr.isatty()
+def configure(level: str = "info", form: str = "auto") -> None:
+    """Set up structlog and `logging` for the process: ``level`` is debug, info, warning or error; see `FORMATS`."""
+    is_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
     stream = cast("TextIO", _StandardError())  # all that loggers need of one
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    # As one text: its lines are escaped in JSON, so that an event stays one line. No values of variables, which the
+    # structured forms of structlog and rich show: one of them may be a secret.
+    last: list[Any] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if is_json
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    )
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if is_terminal else [structlog.processors.dict_tracebacks]),
-            structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer(),
-        ],
+        processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
     # Loggers of libraries (httpx says each request at info) speak up only when something is wrong.
-    logging.basicConfig(level=logging.WARNING, stream=stream, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)

@@ -16,9 +16,11 @@ from candlesync.binance.venue import SPOT, VENUES
 from candlesync.binance.weight import WeightSettings
 from candlesync.config import Settings
 from candlesync.core.address import Networks
+from candlesync.core.audit import AuditSettings
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.sync import Rules
 from candlesync.inspection import InspectionSettings
+from candlesync.log import FORMATS
 from candlesync.store.address import Address
 from candlesync.store.codec import Keys
 from candlesync.store.redis import RedisSettings
@@ -40,14 +42,18 @@ def _words(values: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(" ".join(values).replace(",", " ").split()))
 
 
-def _symbols(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+def read_symbols(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """A click callback: symbols in upper case, each once."""
     try:
         return tuple(dict.fromkeys(read_series(word, "1m").symbol for word in _words(values)))
     except Refusal as refusal:
         raise click.BadParameter(f"{refusal.message}; symbols look like BTCUSDT") from None
 
 
-def _intervals(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[Interval, ...]:
+def read_intervals(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[Interval, ...]:
+    """A click callback: intervals by their names."""
     try:
         return tuple(Interval(word) for word in _words(values))
     except ValueError as error:
@@ -180,13 +186,29 @@ _with_venue = _option(
 
 _STREAM, _DEFAULTS = StreamSettings(), Settings()
 
+_with_rest_url = _option(
+    "--rest-url",
+    callback=_url("http", "https"),
+    metavar="URL",
+    show_default="the venue's hosts",
+    help="Binance REST: the part before /api/v3/klines (usdm: /fapi/v1/klines).",
+)
+
+_with_stream_url = _option(
+    "--stream-url",
+    callback=_url("ws", "wss"),
+    metavar="URL",
+    show_default="the venue's hosts",
+    help="Binance streams: the part before /ws or /stream (usdm: with /market).",
+)
+
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.argument("symbols", nargs=-1, envvar="CANDLESYNC_SYMBOLS", callback=_symbols, metavar="[SYMBOL]..."),
+    click.argument("symbols", nargs=-1, envvar="CANDLESYNC_SYMBOLS", callback=read_symbols, metavar="[SYMBOL]..."),
     _option(
         "--interval",
         multiple=True,
         default=("1m",),
-        callback=_intervals,
+        callback=read_intervals,
         metavar="INTERVAL",
         help="Interval to keep of each SYMBOL; give it again for more. Other series are started when asked for.",
     ),
@@ -206,20 +228,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="SECONDS",
         help="With Redis: a symbol whose node has died is taken over after so long. Shorter, and a busy node loses it.",
     ),
-    _option(
-        "--rest-url",
-        callback=_url("http", "https"),
-        metavar="URL",
-        show_default="the venue's hosts",
-        help="Binance REST: the part before /api/v3/klines (usdm: /fapi/v1/klines).",
-    ),
-    _option(
-        "--stream-url",
-        callback=_url("ws", "wss"),
-        metavar="URL",
-        show_default="the venue's hosts",
-        help="Binance streams: the part before /ws or /stream (usdm: with /market).",
-    ),
+    _with_rest_url,
+    _with_stream_url,
     _option(
         "--history",
         default=_DEFAULTS.rules.history,
@@ -258,6 +268,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=_Seconds(1.0),
         metavar="SECONDS",
         help="A stream that shows nothing for so long is compared with REST, to see whether it is dead.",
+    ),
+    _option(
+        "--audit-share",
+        default=_DEFAULTS.audit.share,
+        type=_Number(0.0, _DEFAULTS.audit.busy),
+        help="Part of Binance's request weight that comparing live series with REST may take; 0 turns it off.",
     ),
     _option(
         "--max-connections",
@@ -339,12 +355,29 @@ with_bind = _option(
 )
 
 
-with_log_level = _option(
+_log_level = _option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     help="How much is said on standard error.",
 )
+
+_log_format = _option(
+    "--log-format",
+    type=click.Choice(list(FORMATS)),
+    default="auto",
+    help="How: lines for people, or a JSON object a line; auto is console on a terminal, and json elsewhere.",
+)
+
+
+def with_upstream(command: F) -> F:
+    """Give a click command the options that say where Binance is."""
+    return _with_rest_url(_with_stream_url(command))
+
+
+def with_log(command: F) -> F:
+    """Give a click command the options that say how it logs."""
+    return _log_level(_log_format(command))
 
 
 def settings_from(values: dict[str, Any]) -> Settings:
@@ -369,6 +402,7 @@ def _settings(values: dict[str, Any]) -> Settings:
             symbols_per_connection=values["symbols_per_connection"],
         ),
         inspection=InspectionSettings(silence=values["silence"]),
+        audit=AuditSettings(share=values["audit_share"]),
         supervisor=SupervisorSettings(
             max_symbols=values["max_symbols"],
             idle=values["idle"],
@@ -406,16 +440,17 @@ def store_settings_from(values: dict[str, Any], *, lease: float = _STORE_DEFAULT
     return RedisSettings(address, prefix=prefix, lease=lease)
 
 
-def settings_from_environment() -> tuple[str, Settings]:
-    """The log level and the settings of the environment variables alone, for ``candlesync.asgi``.
+def settings_from_environment() -> tuple[str, str, Settings]:
+    """Log level, log format and settings of the environment variables alone, for ``candlesync.asgi``.
 
     Raises `click.UsageError`.
     """
 
     @with_settings
-    @with_log_level
+    @with_log
     def read(**_values: Any) -> None: ...
 
     command = click.command("candlesync")(read)
     with command.make_context("candlesync", []) as context:
-        return context.params["log_level"], settings_from(context.params)
+        params = context.params
+        return params["log_level"], params["log_format"], settings_from(params)

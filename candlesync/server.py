@@ -16,6 +16,7 @@ from rich.console import Console
 from candlesync.backfill import report_backfill
 from candlesync.edge.admission import raise_file_limit
 from candlesync.edge.collector import relax
+from candlesync.edge.line import Line
 from candlesync.edge.server import install
 from candlesync.service import Service
 
@@ -58,6 +59,7 @@ def prepare_edge(service: Service, on_termination: Callable[[], None]) -> None:
             max_connections=settings.max_connections,
         )
         service.connections.allow_only(room)
+    service.connections.cut_off = lambda: Line.cut_off
     install(
         send_timeout=settings.send_timeout,
         grace=settings.grace,

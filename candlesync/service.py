@@ -21,6 +21,7 @@ from quart_trio import QuartTrio
 
 from candlesync.announcements import Announcements
 from candlesync.archive import Archive
+from candlesync.audit import Audit
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest, open_client
@@ -28,6 +29,7 @@ from candlesync.binance.symbols import Symbols
 from candlesync.binance.weight import WeightBudget
 from candlesync.config import Settings
 from candlesync.core.interval import Interval
+from candlesync.core.record import Record
 from candlesync.doors.binance.errors import body_of as binance_body_of
 from candlesync.doors.binance.klines import Klines
 from candlesync.doors.binance.passing import Passing
@@ -73,9 +75,11 @@ class Service:
         self.stopping = Stopping()
         """Set when the server goes down: clients are told, and nobody new is taken."""
         self.hub = Hub(settings.rules.history)
+        self._runs = False
         self._client = client or open_client(settings.rest)
         self._rest = Rest(self._client, WeightBudget(settings.weight), settings.rest)
         self._archive = Archive(self._rest)
+        self._audit = Audit(settings.audit, self._rest.budget, weight_of=settings.rest.venue.klines_weight)
         self._feeds = FeedPool(settings.stream, ConnectionPace(settings.stream), connect=connect)
         self._redis = None if settings.store is None else RedisStore(settings.store, settings.rules.history)
         self._shared = shared or self._redis
@@ -96,6 +100,7 @@ class Service:
         if self._shared is not None:
             announcements = Announcements(self._shared.node, self._shared.lease)
             self.nodes = announcements.ownership = ownership = self._share(self._shared)
+        record = Record(settings.pinned)
         self._means = Means(
             hub=self.hub,
             store=self._store,
@@ -105,6 +110,8 @@ class Service:
             inspection=settings.inspection,
             ownership=ownership,
             announcements=announcements,
+            audit=self._audit,
+            record=record,
         )
         self._sockets = sockets = Sockets(
             self.supervisor, self.stopping, settings.max_subscriptions, settings.message_rate
@@ -123,10 +130,12 @@ class Service:
             self._rest,
             self._feeds,
             sockets,
+            record=record,
             access=access,
             connections=self.connections,
             nodes=self.nodes,
             redis=self._redis,
+            audit=self._audit,
         )
         self.app: QuartTrio = create_app(
             self.supervisor,
@@ -137,6 +146,7 @@ class Service:
             archive=self._archive,
             access=access,
             nodes=self.nodes,
+            is_alive=lambda: self._runs,
             doors=[
                 stream_routes(self.supervisor, sockets),
                 binance.routes(),
@@ -154,7 +164,17 @@ class Service:
                 await consumers.start(self._passing.run)
                 await consumers.start(self._sockets.turn.run)
                 await consumers.start(self.supervisor.run)
+                consumers.start_soon(self._audit.run)
+                self._runs = True
+                consumers.start_soon(self._note_end)
                 task_status.started()
+
+    async def _note_end(self) -> None:
+        """When a part fails, all others are cancelled: from then on the service is dead, whoever still answers."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._runs = False
 
     def stop(self) -> None:
         """Say goodbye to the clients, take no new ones, and give all symbols up to the other nodes.

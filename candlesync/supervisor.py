@@ -165,8 +165,9 @@ class Supervisor:
         if not topic.is_begun:
             if unknown := self._why_unknown(series.symbol):
                 raise UnknownSymbol(unknown)
-            reason = topic.failure or "the first candles have not come yet"
-            raise UpstreamUnavailable(f"{series} cannot be served yet: {reason}", retry_after=5.0)
+            reason = topic.reason or "the first candles have not come yet"
+            again = max(5.0, topic.failing_until - trio.current_time())
+            raise UpstreamUnavailable(f"{series} cannot be served yet: {reason}", retry_after=again)
         return topic
 
     def at_once(self, series: Series) -> Topic | None:
@@ -200,6 +201,11 @@ class Supervisor:
         return [followed.task for followed in self._followed.values() if followed.task is not None]
 
     @property
+    def pinned(self) -> frozenset[Series]:
+        """The series that are followed from the start, and always."""
+        return self._pinned
+
+    @property
     def symbol_count(self) -> int:
         """How many symbols are followed."""
         return len(self._followed)
@@ -210,11 +216,12 @@ class Supervisor:
         for series in sorted(self._pinned, key=str):
             topic = self._hub.get(series)
             if topic is None or (topic.state is not State.LIVE and topic.left_live_at is None):
-                reasons[str(series)] = (topic and topic.failure) or "not synced yet"
+                reasons[str(series)] = (topic and topic.reason) or "not synced yet"
             elif topic.state is not State.LIVE and topic.left_live_at is not None:
                 seconds = trio.current_time() - topic.left_live_at
                 if seconds >= self._settings.ready_after:
-                    reasons[str(series)] = f"{topic.state.value}, not live for {seconds:.0f} s"
+                    why = f": {topic.reason}" if topic.reason else ""
+                    reasons[str(series)] = f"{topic.state.value}, not live for {seconds:.0f} s{why}"
         return reasons
 
     @property
@@ -255,7 +262,9 @@ class Supervisor:
             self._on_wants_changed()
         if followed.task is not None:
             followed.task.add(series.interval)
-        return self._hub.open(series)
+        topic = self._hub.open(series)
+        topic.is_pinned = series in self._pinned
+        return topic
 
     async def _keep(self, followed: _Followed) -> None:
         """Run a symbol's task, and again when it has died, until nobody wants the symbol."""

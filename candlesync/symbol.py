@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 import trio
 
 from candlesync.announcements import Announcements
+from candlesync.audit import Audit
 from candlesync.binance.pool import FeedPool, SymbolFeed
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
+from candlesync.core.record import Record
 from candlesync.core.report import SeriesReport
 from candlesync.core.sync import Rules
 from candlesync.errors import Fenced, StoreUnavailable
@@ -48,6 +50,8 @@ class Means:
     inspection: InspectionSettings
     ownership: Ownership
     announcements: Announcements
+    audit: Audit
+    record: Record = field(default_factory=Record)
 
 
 class SymbolTask:
@@ -184,7 +188,9 @@ class SymbolTask:
         if feed is None or tenure is None or interval not in self._intervals or interval in self.synchronizers:
             return
         topic = means.hub.open(Series(self.symbol, interval))
-        synchronizer = Synchronizer(topic, means.store, means.klines, means.rules, token=tenure.token)
+        synchronizer = Synchronizer(
+            topic, means.store, means.klines, means.rules, token=tenure.token, record=means.record
+        )
         with trio.CancelScope() as scope:
             self.synchronizers[interval], self._scopes[interval] = synchronizer, scope
             topic.on_state_change = lambda: means.ownership.state_changed(tenure)
@@ -194,7 +200,10 @@ class SymbolTask:
                     nursery.start_soon(watch_silence, synchronizer, means.inspection, feed.reconnect)
                     nursery.start_soon(watch_fills, synchronizer, means.inspection)
                     try:
-                        with means.announcements.each_time_listening(synchronizer.doubt):
+                        with (
+                            means.announcements.each_time_listening(synchronizer.doubt),
+                            means.audit.following(synchronizer),
+                        ):
                             await synchronizer.run()
                     except Fenced as error:
                         # No error: another node owns the symbol, or the store has lost who does. What is left of

@@ -29,8 +29,11 @@ from typing import Protocol, TypeGuard, TypeVar
 import structlog
 import trio
 
+from candlesync.core.audit import Finding, Question, compare
 from candlesync.core.candle import Candle, Series
+from candlesync.core.healing import SeriesHealing
 from candlesync.core.position import Position
+from candlesync.core.record import Record
 from candlesync.core.replica import Commit, Snapshot
 from candlesync.core.sync import Ask, Idle, Rules, State, Sync, Wait
 from candlesync.errors import Fenced, RevisionConflict, StoreUnavailable, UpstreamUnavailable
@@ -39,6 +42,9 @@ from candlesync.store.base import ASK_AGAIN_CAP, ASK_AGAIN_FIRST, PromptStore, S
 
 _log = structlog.get_logger(__name__)
 
+_COURTESY = 1.0
+"""Seconds by which a series that nobody looks at lets the others go first."""
+
 Answer = TypeVar("Answer")
 
 
@@ -46,9 +52,9 @@ class Klines(Protocol):
     """What a synchronizer asks of Binance's REST (``binance.rest.Rest``)."""
 
     async def klines(
-        self, series: Series, *, start_time: int | None = None, patience: float = ...
+        self, series: Series, *, start_time: int | None = None, limit: int = ..., patience: float = ...
     ) -> tuple[Candle, ...]:
-        """The oldest rows from ``start_time`` (milliseconds) on."""
+        """The oldest rows from ``start_time`` (milliseconds) on, at most ``limit``."""
         ...
 
     async def newest(self, series: Series, count: int, *, patience: float = ...) -> tuple[Candle, ...]:
@@ -69,8 +75,12 @@ class Synchronizer:
         token: int,
         commit_timeout: float = 5.0,
         patience: float = 10.0,
+        record: Record | None = None,
     ) -> None:
-        """Times in seconds: ``commit_timeout`` bounds a commit, ``patience`` a question to REST and its retries."""
+        """Times in seconds: ``commit_timeout`` bounds a commit, ``patience`` a question to REST and its retries.
+
+        ``record`` keeps what is counted here and how long it took.
+        """
         self.topic = topic
         self.series = topic.series
         self._store = store
@@ -93,6 +103,12 @@ class Synchronizer:
         """When it may be asked for something again (trio time)."""
         self._doubts = True
         """Whether the store may be elsewhere than the replica, without a commit of ours having shown it."""
+        self._record = Record() if record is None else record
+        self._healing = SeriesHealing(self._record.healing)
+        self._unshown_since = math.inf
+        """When the oldest frame came that waits for its commit (trio time)."""
+        self._close_unshown_since = math.inf
+        """The same of those that close a candle."""
 
     # --- events: called from the loop that receives frames, so none of them waits (invariant 8)
 
@@ -100,12 +116,15 @@ class Synchronizer:
         """The series' stream is subscribed on a fresh connection."""
         self.sync.connected()
         self.frame_time = trio.current_time()
+        if self.topic.is_begun:
+            self._healing.sight(self.frame_time, self.sync.statistics.missed)
         self._tell_state()
         self._event.set()
 
     def lost(self) -> None:
         """The series has no feed."""
         self.sync.lost()
+        self._healing.lose_sight()
         self._tell_state()
         self._event.set()
 
@@ -113,7 +132,10 @@ class Synchronizer:
         """The stream has shown a candle."""
         self.frame_time = trio.current_time()
         if self._prompt is None or not self._commit_now(candle, self._prompt):
-            self.sync.frame(candle)
+            if self.sync.frame(candle):
+                self._unshown_since = min(self._unshown_since, self.frame_time)
+                if candle.closed:
+                    self._close_unshown_since = min(self._close_unshown_since, self.frame_time)
             self._event.set()
 
     def doubt(self) -> None:
@@ -130,13 +152,17 @@ class Synchronizer:
         `trio.TooSlowError` when the store does not even let itself be read.
         """
         try:
+            self._record.begin(self.series, self.sync.statistics)
             while True:
                 wait = await self._step()
                 if wait is not None:
                     await self._sleep(wait)
         finally:
+            self.topic.failing_until = -math.inf
             self.sync.lost()
             self._tell_state()
+            self._healing.abandon()
+            self._record.end(self.series, self.sync.statistics)
 
     async def inspect(self, start: int) -> bool:
         """Ask REST about the series from ``start`` (milliseconds) on and take what it corrects.
@@ -150,6 +176,27 @@ class Synchronizer:
         self._event.set()
         return unshown
 
+    async def audit(self, question: Question) -> tuple[Finding, int] | None:
+        """Compare a part of the series with REST; what was found, and how many candles are corrected for it.
+
+        `None` when the series is not live (any more): nothing is compared then. Live candles go on meanwhile, as in
+        `inspect`. Raises `UpstreamUnavailable`, and `UnknownSymbol` when Binance does not know it any more.
+        """
+        rows = await self._klines.klines(
+            self.series, start_time=question.start, limit=question.limit, patience=self._patience
+        )
+        with trio.move_on_after(self._commit_timeout):
+            async with self.topic.lock:
+                if self.topic.state is not State.LIVE:
+                    return None
+                finding = compare(self.topic.replica, question, rows)
+                corrections = self.sync.statistics.corrections
+                if finding.differing:
+                    self.sync.inspected(rows)
+                    self._event.set()
+                return finding, self.sync.statistics.corrections - corrections
+        return None
+
     async def _step(self) -> Wait | Idle | None:
         """One turn of the critical section; what to wait for before the next, if for anything."""
         async with self.topic.lock:
@@ -161,6 +208,7 @@ class Synchronizer:
                 # settled what became of the last.
                 self._note_answer()
                 self._tell_state()
+            self._note_gap(is_settled=not isinstance(decision, Commit))
             match decision:
                 case Commit():
                     await self._commit(decision)
@@ -172,6 +220,7 @@ class Synchronizer:
 
     async def _ask(self, ask: Ask) -> None:
         # Its deadline: the patience that REST is given, after which it has answered or failed.
+        asked_at = trio.current_time()
         try:
             if ask.start is None:
                 rows = await self._klines.newest(self.series, self._rules.history, patience=self._patience)
@@ -181,8 +230,12 @@ class Synchronizer:
             if not self.topic.failure:
                 _log.warning("backfill failed", series=str(self.series), reason=str(error))
             self.topic.failure = str(error)
-            self.sync.failed(error.retry_after)
+            self.topic.failing_until = trio.current_time() + error.retry_after
+            # All who wait for a ban's end wait for the same moment: those come first whom somebody is looking at.
+            courtesy = 0.0 if self.topic.is_looked_at or not error.retry_after else _COURTESY
+            self.sync.failed(error.retry_after + courtesy)
             return
+        self._record.backfills.observe(trio.current_time() - asked_at)
         self.topic.failure = "" if rows else "Binance shows no candles of it yet"
         self.sync.answered(ask, rows)
 
@@ -220,6 +273,10 @@ class Synchronizer:
             return False  # nothing has changed: the task is refused in the same way, and knows what to do then
         self.topic.publish(commit)
         self.sync.committed(commit)
+        delay = trio.current_time() - self.frame_time
+        self._record.frame_delays.observe(delay)
+        if candle.closed:
+            self._record.close_delays.observe(delay)
         return True
 
     def _committed(self, commit: Commit) -> None:
@@ -227,6 +284,25 @@ class Synchronizer:
         self._note_answer()
         self.sync.committed(commit)
         self._tell_state()
+        # While something is missing, what the stream shows after it still waits.
+        if self.sync.is_whole and not math.isinf(self._unshown_since):
+            now = trio.current_time()
+            self._record.frame_delays.observe(now - self._unshown_since)
+            if not math.isinf(self._close_unshown_since):
+                self._record.close_delays.observe(now - self._close_unshown_since)
+            self._unshown_since = self._close_unshown_since = math.inf
+
+    def _note_gap(self, *, is_settled: bool) -> None:
+        """Keep the record of gaps; ``is_settled``: what is known stands in the store."""
+        sync, now = self.sync, trio.current_time()
+        if sync.has_gap:
+            self._healing.sight(now, sync.statistics.missed)
+            self._healing.find()
+        elif is_settled and sync.is_whole:
+            if sync.is_connected:
+                self._healing.heal(now, sync.statistics.missed)
+            # What waited told nothing that REST had not told before.
+            self._unshown_since = self._close_unshown_since = math.inf
 
     async def _look(self) -> None:
         """See whether the store is where the replica is; read it, if not."""
@@ -292,7 +368,7 @@ class Synchronizer:
             _log.warning("the store does not answer", series=str(self.series), reason=str(error))
         self._note_refusal()
         self._store_answers = False
-        self.topic.failure = str(error)
+        self.topic.failure, self.topic.failing_until = str(error), -math.inf
         self._tell_state()
 
     async def _sleep(self, wait: Wait | Idle) -> None:

@@ -8,10 +8,13 @@ from typing import cast
 
 import trio
 
+from candlesync.audit import Audit
 from candlesync.binance.feed import Sink
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool, SymbolFeed
 from candlesync.binance.stream import StreamSettings
+from candlesync.binance.weight import WeightBudget
+from candlesync.core.audit import AuditSettings
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
 from candlesync.errors import UnknownSymbol
@@ -71,7 +74,7 @@ class Klines:
         self.asked: list[Interval] = []
 
     async def klines(
-        self, series: Series, *, start_time: int | None = None, patience: float = 0.0
+        self, series: Series, *, start_time: int | None = None, limit: int = 1000, patience: float = 0.0
     ) -> tuple[Candle, ...]:
         await trio.sleep(0.01 * (patience > 0))
         self.asked.append(series.interval)
@@ -79,8 +82,13 @@ class Klines:
             raise UnknownSymbol("Binance does not know BTCUSDT")
         interval = series.interval
         times = [interval.next(interval.floor(minute(0)), number) for number in range(5)]
-        rows = answer([candle(time, interval=interval) for time in times])
-        return tuple(row for row in rows if start_time is None or row.open_time >= start_time)
+        rows = [candle(time, interval=interval) for time in times if start_time is None or time >= start_time]
+        return answer(rows[:limit])
 
     async def newest(self, series: Series, count: int, *, patience: float = 0.0) -> tuple[Candle, ...]:
         return (await self.klines(series, patience=patience))[-count:]
+
+
+def no_audit() -> Audit:
+    """An audit that asks nothing."""
+    return Audit(AuditSettings(share=0.0), WeightBudget())

@@ -78,6 +78,7 @@ async def test_a_commit_is_written_once_to_each_who_is_parked_and_wakes_nobody()
         assert client.is_parked
         assert not client.outbox.holds(client.subscriber)
     assert topic.written == 9
+    assert topic._statistics.fan_outs.count == 3, "one fan-out a commit"
     one, *others = [client.pipe.offers[0] for client in clients]
     assert all(other is one for other in others), "the same bytes, made once"
 

@@ -20,7 +20,7 @@ LAYERS = (
     ("hub", "store", "binance", "client"),
     ("announcements", "archive", "follower", "ownership", "synchronizer"),
     ("leases",),
-    ("inspection",),
+    ("audit", "inspection"),
     ("symbol",),
     ("supervisor",),
     ("web",),
@@ -40,7 +40,9 @@ BESIDE: dict[str, tuple[set[str], set[str]]] = {
     "simulator": ({"core"}, {"cli", "demo"}),
     # What we add to Hypercorn; it knows no candles.
     "edge": (set(), {"asgi", "server"}),
-    "log": (set(), {"asgi", "cli"}),
+    # Checks a server from outside: it knows Binance and the calendar, and nothing of how a server works.
+    "verify": ({"binance", "core", "errors", "websocket"}, {"cli"}),
+    "log": (set(), {"asgi", "cli", "options"}),
 }
 """What stands beside the layers: what it may import, and who may import it."""
 
@@ -151,3 +153,16 @@ that speaks Binance's language to clients."""
 def test_only_binance_speaks_binances_language(path: Path) -> None:
     """``kline`` is the exchange's word for a candle: its paths, stream names and events are known in one place."""
     assert [text for text in texts_of(path) if "kline" in text.lower()] == []
+
+
+EVENT_TIME = ("binance/parse.py", "binance/feed.py", "binance/delay.py", "verify/check.py")
+"""Who knows when Binance sent an event: it is read, passed on, and measured for people."""
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if "simulator" not in path.parts], ids=name_of)
+def test_no_decision_is_made_by_the_time_of_an_event(path: Path) -> None:
+    """Invariant 7: what compares it with this machine's clock is read by metrics, and by a check from outside."""
+    names = {node.attr for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Attribute)}
+    assert "event_time" not in names or name_of(path) in EVENT_TIME
+    importers = {part_of(path)} & {"core", "synchronizer", "symbol", "supervisor", "hub", "follower"}
+    assert not importers or "candlesync.binance.delay" not in set(imports_of(path))

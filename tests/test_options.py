@@ -79,6 +79,7 @@ OPTIONS: list[tuple[str, str, Callable[[Settings], object], object]] = [
     ("idle", "90.5", attrgetter("supervisor.idle"), 90.5),
     ("outage-pause", "0", attrgetter("rules.outage_pause"), 0.0),
     ("silence", "3", attrgetter("inspection.silence"), 3.0),
+    ("audit-share", "0", attrgetter("audit.share"), 0.0),
     ("grace", "20", attrgetter("grace"), 20.0),
     ("node-name", "blue", attrgetter("node_name"), "blue"),
     ("max-connections", "50", attrgetter("max_connections"), 50),
@@ -180,7 +181,7 @@ def test_a_shared_store(url: str) -> None:
 
 def test_every_option_of_serve_has_an_environment_variable_and_a_help_text() -> None:
     tested = {f"--{option[0]}" for option in OPTIONS} | {"--store", "--store-prefix", "--lease"}
-    tested |= {"--bind", "--log-level"}
+    tested |= {"--bind", "--log-level", "--log-format"}
     parameters = main.commands["serve"].params
     options = [parameter for parameter in parameters if isinstance(parameter, click.Option)]
     assert {option.opts[0] for option in options} == tested
@@ -261,6 +262,8 @@ BAD = {
     "--idle that is no number": (["--idle", "nan"], "not a number of seconds"),
     "--outage-pause": (["--outage-pause", "-1"], "0"),
     "--silence": (["--silence", "inf"], "not a number of seconds"),
+    "--audit-share": (["--audit-share", "0.6"], "0.5"),
+    "--audit-share that is no number": (["--audit-share", "nan"], "not a number"),
     "--grace": (["--grace", "0.5"], "1"),
     "--grace without end": (["--grace", "inf"], "not a number of seconds"),
     "--bind": (["--bind", "8000"], "HOST:PORT"),
@@ -384,7 +387,9 @@ def test_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANDLESYNC_INTERVAL", "1m,1h")
     monkeypatch.setenv("CANDLESYNC_REST_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("CANDLESYNC_LOG_LEVEL", "warning")
-    level, settings = settings_from_environment()
+    monkeypatch.setenv("CANDLESYNC_LOG_FORMAT", "json")
+    level, form, settings = settings_from_environment()
+    assert form == "json"
     assert level == "warning"
     assert settings.symbols == ("BTCUSDT", "ETHUSDT")
     assert settings.intervals == (Interval.M1, Interval.H1)

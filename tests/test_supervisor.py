@@ -161,6 +161,25 @@ async def test_the_pinned_series_are_followed_from_the_start(autojump_clock: Moc
         assert supervisor.not_ready() == {}
 
 
+async def test_who_is_not_ready_says_why_and_when_it_is_tried_again_as_of_now(autojump_clock: MockClock) -> None:
+    world = World(BTC, ETH)
+    async with world.runs() as supervisor:
+        await trio.sleep(1)
+        topics = {series: world.hub.open(series) for series in (BTC, ETH)}
+        assert topics[BTC].is_pinned
+        for topic in topics.values():
+            topic.set_state(State.SYNCING)
+        topics[BTC].failure = "Binance allows no requests"
+        topics[BTC].failing_until = trio.current_time() + 1000
+        await trio.sleep(40)
+        assert supervisor.not_ready() == {
+            "BTCUSDT 1m": "syncing, not live for 40 s: Binance allows no requests; tried again in 960 s",
+            "ETHUSDT 1m": "syncing, not live for 40 s",
+        }
+        await trio.sleep(960)
+        assert supervisor.not_ready()["BTCUSDT 1m"].endswith("Binance allows no requests")
+
+
 async def test_a_series_is_started_by_who_asks_first_and_has_its_candles(autojump_clock: MockClock) -> None:
     world = World()
     async with world.runs() as supervisor:

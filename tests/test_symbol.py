@@ -20,7 +20,7 @@ from candlesync.ownership import SoleOwnership
 from candlesync.store.memory import MemoryStore
 from candlesync.symbol import Means, SymbolTask
 from tests.builders import BTC, forming, minute, unheard
-from tests.stand_ins import Feeds, Klines
+from tests.stand_ins import Feeds, Klines, no_audit
 
 BTC_5M = Series("BTCUSDT", Interval.M5)
 BTC_1H = Series("BTCUSDT", Interval.H1)
@@ -60,6 +60,7 @@ class World:
             inspection=InspectionSettings(silence=1e6, fills_first=1e6),
             ownership=SoleOwnership(self.store),
             announcements=Announcements(),
+            audit=no_audit(),
         )
         self.task = SymbolTask("BTCUSDT", self.intervals, means)
 

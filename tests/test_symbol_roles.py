@@ -24,6 +24,7 @@ from candlesync.symbol import Means, SymbolTask
 from candlesync.web.subscription import pull
 from candlesync.websocket import Connection
 from tests.builders import BTC, candle, forming, minute, minutes, unheard
+from tests.stand_ins import no_audit
 from tests.turns import LEASE, Node, Nodes
 
 BTC_5M = Series("BTCUSDT", Interval.M5)
@@ -173,6 +174,7 @@ async def test_it_ends_at_once_also_while_the_feed_still_connects(autojump_clock
         inspection=node.means.inspection,
         ownership=node.turns,
         announcements=node.announcements,
+        audit=no_audit(),
     )
     task = SymbolTask("BTCUSDT", {Interval.M1}, means)
     async with trio.open_nursery() as nursery:

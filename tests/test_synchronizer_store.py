@@ -21,7 +21,7 @@ from candlesync.ownership import SoleOwnership
 from candlesync.store.memory import MemoryStore
 from candlesync.symbol import Means, SymbolTask
 from tests.builders import BTC, candle, forming, minute, minutes
-from tests.stand_ins import Feeds, Klines
+from tests.stand_ins import Feeds, Klines, no_audit
 from tests.upstream import RULES, TroubledStore, World
 
 
@@ -424,6 +424,7 @@ async def test_a_series_is_let_go_of_while_the_store_is_down(autojump_clock: Moc
         inspection=InspectionSettings(),
         ownership=SoleOwnership(store),
         announcements=Announcements(),
+        audit=no_audit(),
     )
     task = SymbolTask("BTCUSDT", {Interval.M1}, means)
     async with trio.open_nursery() as nursery:

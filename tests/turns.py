@@ -21,7 +21,7 @@ from candlesync.ownership import Tenure
 from candlesync.symbol import Means, SymbolTask
 from tests.builders import BTC, candles_of
 from tests.shared_store import NodeStore, SharedMemory
-from tests.stand_ins import Feeds
+from tests.stand_ins import Feeds, no_audit
 from tests.upstream import Upstream
 
 LEASE = 2.0
@@ -97,6 +97,7 @@ class Node:
             inspection=InspectionSettings(silence=1e6, fills_first=1e6),
             ownership=self.turns,
             announcements=self.announcements,
+            audit=no_audit(),
         )
         self.task = SymbolTask("BTCUSDT", set(intervals or (Interval.M1,)), self.means)
         self.scope = trio.CancelScope()

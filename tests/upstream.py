@@ -33,13 +33,13 @@ class Upstream:
         self._checkpoints = checkpoints
 
     async def klines(
-        self, series: Series, *, start_time: int | None = None, patience: float = 30.0
+        self, series: Series, *, start_time: int | None = None, limit: int = 1000, patience: float = 30.0
     ) -> tuple[Candle, ...]:
         """As `Rest.klines`."""
         del series
         known = self.candles[: len(self.candles) - self.behind]
         rows = [row for row in known if start_time is None or row.open_time >= start_time]
-        return await self._answer(rows[:1000], patience)
+        return await self._answer(rows[:limit], patience)
 
     async def newest(self, series: Series, count: int, *, patience: float = 30.0) -> tuple[Candle, ...]:
         """As `Rest.newest`."""

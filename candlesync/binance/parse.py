@@ -44,6 +44,8 @@ class Kline(msgspec.Struct, frozen=True):
 
     series: Series
     candle: Candle
+    event_time: int = 0
+    """When Binance sent it, by its own clock (UNIX milliseconds); 0 when it does not say."""
 
 
 class Acknowledgement(msgspec.Struct, frozen=True):
@@ -131,6 +133,7 @@ class _Event(msgspec.Struct, gc=False):
     e: str
     s: str
     k: _Bar
+    event_time: _Time = msgspec.field(default=0, name="E")
 
 
 class _Frame(msgspec.Struct, gc=False):
@@ -139,6 +142,7 @@ class _Frame(msgspec.Struct, gc=False):
     e: str = ""
     s: str = ""
     k: _Bar | None = None
+    event_time: _Time = msgspec.field(default=0, name="E")
     stream: str | None = None
     data: _Event | None = None
 
@@ -194,9 +198,9 @@ def parse_frame(text: str | bytes) -> Kline | Acknowledgement | ServerShutdown |
     except _UNREADABLE as error:
         return _other_frame(text, str(error))
     if frame.data is not None and frame.stream is not None:
-        event, symbol, bar = frame.data.e, frame.data.s, frame.data.k
+        event, symbol, bar, sent_at = frame.data.e, frame.data.s, frame.data.k, frame.data.event_time
     elif frame.k is not None and frame.stream is None:
-        event, symbol, bar = frame.e, frame.s, frame.k
+        event, symbol, bar, sent_at = frame.e, frame.s, frame.k, frame.event_time
     else:
         return _other_frame(text, "no event in it")
     if event != "kline":
@@ -204,7 +208,7 @@ def parse_frame(text: str | bytes) -> Kline | Acknowledgement | ServerShutdown |
     fault = _fault(bar)
     if fault is not None:
         raise UnreadableFrame(f"kline frame: {fault}")
-    return Kline(_series(frame.stream, symbol, bar.symbol, bar.interval), _candle(bar, closed=bar.closed))
+    return Kline(_series(frame.stream, symbol, bar.symbol, bar.interval), _candle(bar, closed=bar.closed), sent_at)
 
 
 def parse_rows(body: bytes) -> tuple[Candle, ...]:

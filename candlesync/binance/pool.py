@@ -7,6 +7,7 @@ to one symbol then does not touch the others on the same connection.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Never
 
 import trio
 
+from candlesync.binance.delay import EventDelay
 from candlesync.binance.feed import Feed, FeedStatistics, Sink
 from candlesync.binance.hosts import Hosts
 from candlesync.binance.pace import ConnectionPace
@@ -51,10 +53,21 @@ class PoolStatistics:
     """A snapshot."""
 
     feeds: tuple[FeedStatistics, ...]
+    """Those that there are."""
+    frames: int
+    """This and the next four: of all feeds that there ever were, those that are gone too; see `FeedStatistics`."""
+    unreadable: int
+    connects: int
+    failures: int
+    renewals: int
+    delay: EventDelay
     dropped: int
     """Frames dropped because a symbol's task, on a shared feed, did not take them in time; since the pool was made."""
     url: str
     """The host that is connected to: another than the first when that one has refused the location."""
+
+
+_SUMMED = ("frames", "unreadable", "connects", "failures", "renewals")
 
 
 class FeedPool:
@@ -79,6 +92,9 @@ class FeedPool:
         self._shared_made = 0
         self._symbols: set[str] = set()
         self._mailboxes: dict[str, _Mailbox] = {}
+        self._gone = Counter[str]()
+        """What feeds that are gone have counted."""
+        self._delay = EventDelay()
         self._dropped = 0
         """By mailboxes that are gone."""
         self._nursery: trio.Nursery | None = None
@@ -115,7 +131,9 @@ class FeedPool:
 
     def statistics(self) -> PoolStatistics:
         dropped = self._dropped + sum(mailbox.dropped for mailbox in self._mailboxes.values())
-        return PoolStatistics(tuple(feed.statistics() for feed in self._feeds.values()), dropped, self._hosts.url)
+        feeds = tuple(feed.statistics() for feed in self._feeds.values())
+        sums = {name: self._gone[name] + sum(getattr(feed, name) for feed in feeds) for name in _SUMMED}
+        return PoolStatistics(feeds=feeds, **sums, delay=self._delay, dropped=dropped, url=self._hosts.url)
 
     @asynccontextmanager
     async def _own_feed(self, symbol: str, sink: Sink) -> AsyncIterator[SymbolFeed]:
@@ -126,7 +144,7 @@ class FeedPool:
                 yield SymbolFeed(symbol, feed)
                 nursery.cancel_scope.cancel()
         finally:
-            del self._feeds[symbol]
+            self._let_go(symbol)
 
     @asynccontextmanager
     async def _shared_feed(self, symbol: str, sink: Sink) -> AsyncIterator[SymbolFeed]:
@@ -147,7 +165,7 @@ class FeedPool:
             if not shared.mailboxes:
                 shared.scope.cancel()
                 self._shared.remove(shared)
-                del self._feeds[shared.feed.name]
+                self._let_go(shared.feed.name)
 
     def _with_room(self) -> _SharedFeed:
         for shared in self._shared:
@@ -171,9 +189,14 @@ class FeedPool:
             connect=self._connect,
             random=self._random,
             hosts=self._hosts,
+            delay=self._delay,
         )
         self._feeds[name] = feed
         return feed
+
+    def _let_go(self, name: str) -> None:
+        gone = self._feeds.pop(name).statistics()
+        self._gone.update({name: getattr(gone, name) for name in _SUMMED})
 
 
 class _SharedSymbolFeed(SymbolFeed):

@@ -41,6 +41,7 @@ from candlesync.binance.parse import ExchangeInfo, parse_error, parse_exchange_i
 from candlesync.binance.venue import SPOT, Venue
 from candlesync.binance.weight import Spend, WeightBudget, WeightSettings
 from candlesync.core.candle import Candle, Series
+from candlesync.core.histogram import MOMENTS, Histogram
 from candlesync.errors import LocationRefused, UnknownSymbol, UnreadableAnswer, UpstreamUnavailable
 
 TIME_WEIGHT = 1
@@ -110,6 +111,8 @@ class RestStatistics:
     statuses), unreadable, impatience (the caller's patience ended first)."""
     last_latency: float | None
     """Seconds that the latest whole answer took; `None` before the first."""
+    latencies: Histogram
+    """Seconds that each whole answer took, from the moment of sending."""
     url: str
     """The host that is asked now: another than the first when that one has refused the location."""
 
@@ -196,11 +199,13 @@ class Rest:
         self._retries = 0
         self._failures: Counter[str] = Counter()
         self._last_latency: float | None = None
+        self._latencies = Histogram(MOMENTS)
         self._is_location_told = False
 
     def statistics(self) -> RestStatistics:
         """What has been asked until now."""
-        return RestStatistics(self._requests, self._retries, dict(self._failures), self._last_latency, self._hosts.url)
+        failures, url = dict(self._failures), self._hosts.url
+        return RestStatistics(self._requests, self._retries, failures, self._last_latency, self._latencies, url)
 
     async def klines(
         self,
@@ -308,6 +313,7 @@ class Rest:
         with trio.move_on_at(deadline):
             return await self._persist(question, deadline, failed)
         self._failures["impatience"] += 1
+        self.budget.failed(f"nothing within {patience:g} s")
         what_happened = f"; the last attempt: {failed[-1]}" if failed else ""
         raise UpstreamUnavailable(
             f"no usable answer to {question.path} within {patience:g} s{what_happened}",
@@ -327,15 +333,19 @@ class Rest:
                 if answer.status == 451 and self._hosts.refused(answer.url):
                     self._failures["location"] += 1
                     continue  # of the next host; there are few, and none is asked again
-                return self._judge(question, answer)
+                result = self._judge(question, answer)
             except (_Fault, UnreadableAnswer) as failure:
                 sent_before = True
+                self.budget.failed(str(failure))
                 failed.append(failure)
                 pause = self._pause(len(failed))
                 if len(failed) >= self._settings.attempts or trio.current_time() + pause >= deadline:
                     kind = UnreadableAnswer if isinstance(failure, UnreadableAnswer) else UpstreamUnavailable
                     raise kind(f"{question.path} failed {len(failed)} times: {failure}") from failure
                 _log.info("asking Binance again", path=question.path, failure=str(failure), pause=round(pause, 2))
+            else:
+                self.budget.answered()
+                return result
             await trio.sleep(pause)
 
     def _pause(self, failures: int) -> float:
@@ -372,6 +382,7 @@ class Rest:
             self._failures["connection"] += 1
             raise _Fault(f"connection failed ({type(error).__name__}: {error})") from error
         self._last_latency = trio.current_time() - started
+        self._latencies.observe(self._last_latency)
         retry_after = _number(response.headers.get("Retry-After"))
         return _Answer(url, response.status_code, retry_after, body)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,8 +21,12 @@ from typing import Self
 
 import trio
 
+from candlesync.binance.recovery import Recovery
 from candlesync.errors import RateLimited
 
+_FOR_TURN = 0.5
+"""The part of the patience in which a turn has to come: the answer takes time, too, or the request would be for
+nothing."""
 MINUTE = 60.0
 """Seconds that Binance counts weight over."""
 
@@ -37,10 +42,18 @@ class WeightSettings:
     spread: float = 1.0
     """Seconds over which those who waited for one moment (a ban's end, say) are spread: they do not all go at once."""
 
+    after_ban: float = 0.4
+    """The part of the limit that may be asked for in the minute after a ban, one request after the other: of the 6,000
+    it is 20 candle requests a second, so 200 series that waited for its end are live within some ten seconds."""
+    in_trouble: float = 0.04
+    """The same while nobody gets an answer of use (`recovery.TROUBLE`): two requests a second, for hours if need be."""
+
     def __post_init__(self) -> None:
         """Refuse settings under which nothing could ever be asked, with `ValueError`."""
         if self.limit < 1 or not 0 < self.share <= 1 or self.spread < 0:
             raise ValueError(f"{self}: limit from 1, share above 0 up to 1, spread from 0")
+        if not (0 <= self.after_ban <= 1 and 0 <= self.in_trouble <= 1):
+            raise ValueError(f"{self}: after_ban and in_trouble from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,8 @@ class WeightStatistics:
     """Callers that may not go yet."""
     banned_for: float
     """Seconds for which Binance has told us not to ask; 0 when it has not."""
+    bans: int
+    """How often it has told us so; again before the end of a ban is the same one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,12 +89,20 @@ class Ledger:
     def __init__(self, limit: int, share: float) -> None:
         self.limit = limit
         self.share = share
-        self.used = 0
         self.in_flight = 0
+        self._reported = 0
+        self._lost: deque[tuple[float, int]] = deque()
+        """When weight was lost (of each second, the last time), and how much; oldest first."""
         self._minute = 0
         """Counts the turns that we know of."""
         self._over_at = math.inf
-        """When the present minute is surely over; infinite as long as nothing of it is known, and then `used` is 0."""
+        """When the present minute is surely over; infinite as long as nothing of it is known, and then nothing is
+        reported."""
+
+    @property
+    def used(self) -> int:
+        """What Binance has reported of the present minute, and what was lost within a minute."""
+        return self._reported + sum(weight for _, weight in self._lost)
 
     def free_at(self, weight: int, now: float) -> float:
         """When a request of ``weight`` may go: ``now``, a later time, or infinity when only an answer can tell.
@@ -90,12 +113,21 @@ class Ledger:
         if self._fits(weight + self.used + self.in_flight) or self.used + self.in_flight == 0:
             return now
         # What is in flight is not freed by time: its answers come into whatever minute they are counted in.
-        return self._over_at if self._fits(weight + self.in_flight) or self.in_flight == 0 else math.inf
+        left = self.used
+        ends = [(self._over_at, self._reported), *((lost_at + MINUTE, lost) for lost_at, lost in self._lost)]
+        for moment, freed in sorted(ends):
+            left -= freed
+            if self._fits(weight + left + self.in_flight) or left + self.in_flight == 0:
+                return moment
+        return math.inf
 
     def roll(self, now: float) -> None:
         """Begin a new minute if the present one is surely over."""
+        while self._lost and now >= self._lost[0][0] + MINUTE:
+            self._lost.popleft()
         if now >= self._over_at:
-            self._turn(0, math.inf)
+            self._minute += 1
+            self._reported, self._over_at = 0, math.inf
 
     def enter(self, weight: int) -> Entry:
         """Enter a request that is about to be sent; it ends in exactly one of the three calls below."""
@@ -109,8 +141,11 @@ class Ledger:
     def lose(self, entry: Entry, now: float) -> None:
         """The request was sent, and nothing tells what it cost: it may have been counted as late as now."""
         self.in_flight -= entry.weight
-        self.used += entry.weight
-        self._over_at = now + MINUTE
+        # By itself: it does not hold up the minute, or one lost every minute would add up for ever.
+        weight = entry.weight
+        if self._lost and now // 1.0 == self._lost[-1][0] // 1.0:
+            weight += self._lost.pop()[1]
+        self._lost.append((now, weight))
 
     def settle(self, entry: Entry, used: int, now: float) -> None:
         """The request was answered, and the answer reports ``used`` weight in the minute that it was counted in."""
@@ -122,13 +157,15 @@ class Ledger:
                 return
         elif not later:
             return  # counted in a minute that another answer has shown to be over
-        self.used = max(self.used, used)  # answers may overtake each other: the highest is the newest
+        # Answers may overtake each other: the highest is the newest. It may have counted what was lost, or not.
+        self._reported = max(self._reported, used - (self.used - self._reported))
         self._over_at = min(self._over_at, now + MINUTE)
 
     def _turn(self, used: int, over_at: float) -> None:
         self._minute += 1
-        self.used = used
+        self._reported = used
         self._over_at = over_at
+        self._lost.clear()
 
     def _fits(self, weight: int) -> bool:
         return weight <= self.limit * self.share
@@ -172,7 +209,11 @@ class WeightBudget:
         self._ledger = Ledger(self._settings.limit, self._settings.share)
         self._jitter = jitter
         self._banned_until = -math.inf
+        self._recovery = Recovery(self._settings.after_ban, self._settings.in_trouble)
+        self._failure = ""
+        """Why the last request that had no answer of use had none."""
         self._waiting = 0
+        self._bans = 0
         self._changed = trio.Event()
         """Set, and replaced, at each change that a waiting caller may have to hear of."""
 
@@ -192,7 +233,7 @@ class WeightBudget:
         """The budget as it is now."""
         ledger = self._ledger
         ledger.roll(trio.current_time())
-        return WeightStatistics(ledger.limit, ledger.used, ledger.in_flight, self._waiting, self.banned_for)
+        return WeightStatistics(ledger.limit, ledger.used, ledger.in_flight, self._waiting, self.banned_for, self._bans)
 
     def check_share(self, share: float, refused: str) -> None:
         """Raise `RateLimited` when more than ``share`` of the weight is used: the rest is kept for live series.
@@ -211,8 +252,19 @@ class WeightBudget:
 
     def ban(self, seconds: float) -> None:
         """Nobody may ask for ``seconds``, those who wait already included. A ban is never shortened."""
+        self._bans += not self.banned_for
         self._banned_until = max(self._banned_until, trio.current_time() + seconds)
+        self._recovery.banned_until(self._banned_until)
         self._wake()
+
+    def answered(self) -> None:
+        """A request had an answer of use."""
+        self._recovery.answered(trio.current_time())
+
+    def failed(self, reason: str) -> None:
+        """A request had none: it timed out, was cut off, or Binance was in trouble. When none has, all ask slowly."""
+        self._recovery.failed()
+        self._failure = reason
 
     async def spend(self, weight: int, *, patience: float) -> Spend:
         """Wait until a request of ``weight`` may go. Use: ``with await budget.spend(2, patience=5) as spend:``.
@@ -223,11 +275,26 @@ class WeightBudget:
         await trio.lowlevel.checkpoint()
         self._waiting += 1
         try:
-            await self._wait(weight, trio.current_time() + patience)
+            await self._wait_for_turn(weight, trio.current_time() + patience)
         finally:
             self._waiting -= 1
         # No await between the decision above and the entry: nobody else can be promised the same weight.
         return Spend(self, self._ledger.enter(weight))
+
+    async def _wait_for_turn(self, weight: int, deadline: float) -> None:
+        while True:
+            await self._wait(weight, deadline)
+            now = trio.current_time()
+            opens = self._recovery.opens(now)
+            if opens > now + max(0.0, deadline - now) * _FOR_TURN:
+                raise self._many_waiting(opens - now)
+            opens = self._recovery.take(weight, self._ledger.limit, now)
+            if opens <= now:
+                return
+            await trio.sleep_until(opens)
+            # There may be a new ban, or no weight left.
+            if self._free_at(weight, opens) <= opens:
+                return
 
     async def _wait(self, weight: int, deadline: float) -> None:
         lag = self._jitter() * self._settings.spread
@@ -254,7 +321,8 @@ class WeightBudget:
 
     def _limited(self, seconds: float) -> RateLimited:
         if self.banned_for:
-            message = f"Binance allows no request for another {seconds:.1f} s"
+            # For how long is said by who reports it, at the time: a ban may last for days.
+            message = "Binance allows no requests from this address for a while"
         else:
             ledger = self._ledger
             message = (
@@ -262,6 +330,10 @@ class WeightBudget:
                 f"flight; free again in {seconds:.1f} s"
             )
         return RateLimited(message, retry_after=seconds)
+
+    def _many_waiting(self, seconds: float) -> RateLimited:
+        why = f"for nobody gets an answer of use ({self._failure})" if self._recovery.is_in_trouble else "after a ban"
+        return RateLimited(f"Binance is asked slowly {why}, and others wait", retry_after=seconds)
 
     def _settle(self, entry: Entry, *, sent: bool, used: int | None) -> None:
         if not sent:

@@ -101,6 +101,8 @@ class Statistics(msgspec.Struct):
     """Candles taken from REST behind the first ones."""
     filled: int = 0
     """Outage minutes filled."""
+    missed: int = 0
+    """Closed candles that were missing after the tail, and were put in: rows, fills, and what the stream had shown."""
     corrections: int = 0
     """Closed candles that a final row changed."""
     begun: int = 0
@@ -144,6 +146,16 @@ class Sync:
         return State.LIVE if self.is_whole and not self._mute else State.SYNCING
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the series has a feed."""
+        return self._connected
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether something is known to be missing after the tail."""
+        return self._gap
+
+    @property
     def is_whole(self) -> bool:
         """Whether the tail was confirmed since the last (re)connect and nothing is known to be missing after it."""
         return len(self._replica) > 0 and self._confirmed and not self._gap
@@ -168,12 +180,16 @@ class Sync:
         """The stream was found dead: whatever connects, it does not count as live before it has shown something."""
         self._mute = True
 
-    def frame(self, candle: Candle) -> None:
-        """The stream has shown a candle. Never more than a few dictionary operations (invariant 8)."""
+    def frame(self, candle: Candle) -> bool:
+        """The stream has shown a candle; whether it tells anything new.
+
+        Never more than a few dictionary operations (invariant 8).
+        """
         self._mute = False
         tail = self._replica.tail
-        if not self._lies_on_grid(candle, tail) or not self._is_news(candle, tail) or not self._pending.add(candle):
-            self.statistics.dropped_frames += 1
+        is_new = self._lies_on_grid(candle, tail) and self._is_news(candle, tail) and self._pending.add(candle)
+        self.statistics.dropped_frames += not is_new
+        return is_new
 
     def follow(self, candle: Candle) -> Commit | None:
         """The commit that a candle shown by the stream makes of a live series for which nothing else is waiting.
@@ -245,10 +261,14 @@ class Sync:
         return unshown
 
     def failed(self, retry_after: float = 0.0) -> None:
-        """REST could not be asked; ``retry_after`` seconds at least must pass."""
+        """REST could not be asked; ``retry_after`` seconds at least must pass, and 0 says nothing."""
+        if retry_after:
+            # When there will be a turn is known: to come later would only be to lose it.
+            self._wait = Wait(max(self._rules.retry_first, retry_after))
+            return
         wait = min(self._rules.retry_cap, self._rules.retry_first * 2.0 ** min(self._failures, 16))
         self._failures += 1
-        self._wait = Wait(max(wait, retry_after))
+        self._wait = Wait(wait)
 
     def waited(self, wait: Wait) -> None:
         """The time of a `Wait` has passed."""
@@ -416,3 +436,15 @@ class Sync:
             self.statistics.backfilled += 0 if found.begins else found.appended
             self.statistics.filled += found.filled
             self.statistics.corrections += found.corrected
+            self.statistics.missed += self._missed(found)
+
+    def _missed(self, found: Absorbed) -> int:
+        """How many closed candles were missing that an answer puts in."""
+        before = self._replica.tail
+        if before is None or found.tail is None:
+            return 0
+        if found.begins:
+            # What lay between them is not put in, and was missing all the same.
+            lost = self._interval.steps(before.open_time, found.tail.open_time) or 1
+            return max(0, lost - (not found.tail.closed))
+        return sum(candle.closed and time > before.open_time for time, candle in found.changes.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -17,6 +18,12 @@ _AT_ONCE = 100
 """Connections that are being told; beyond that they are cut off without a word, as each holds a file."""
 _READ = 16
 """Pieces of what such a client sends that are read away."""
+
+
+_PEEKED = 256
+"""Bytes of a request that say what it asks for."""
+_BEYOND = 10.0
+"""Seconds for which a connection beyond the last place is served."""
 
 
 class Places(Protocol):
@@ -34,6 +41,14 @@ class Places(Protocol):
         """What counts the frames of one client that are no message."""
         ...
 
+    def enter_beyond(self, request: bytes) -> bool:
+        """Take a place beyond the last for a connection whose first request begins so; whether it may have one."""
+        ...
+
+    def leave_beyond(self) -> None:
+        """Give back what `enter_beyond` took."""
+        ...
+
 
 class Admission:
     """Serves each connection that gets a place, and turns the others away."""
@@ -47,17 +62,33 @@ class Admission:
         host = _host(stream)
         answer = self._places.enter(host)
         if answer:
-            await self._turn_away(stream, answer)
+            await self._serve_beyond(stream, serve, answer)
             return
         try:
             await serve()
         finally:
             self._places.leave(host)
 
-    async def _turn_away(self, stream: Any, answer: bytes) -> None:
+    async def _serve_beyond(self, stream: Any, serve: Callable[[], Awaitable[None]], answer: bytes) -> None:
         # Over TLS there is nobody to talk to before a handshake, which costs more than a refusal should.
         if self._turned_away >= _AT_ONCE or not isinstance(stream, trio.SocketStream):
             return
+        self._turned_away += 1
+        try:
+            request = await _peek(stream)
+        finally:
+            self._turned_away -= 1
+        if not self._places.enter_beyond(request):
+            await self._turn_away(stream, answer)
+            return
+        try:
+            # Bounded: it is no place to stay in.
+            with trio.move_on_after(_BEYOND):
+                await serve()
+        finally:
+            self._places.leave_beyond()
+
+    async def _turn_away(self, stream: Any, answer: bytes) -> None:
         self._turned_away += 1
         try:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -73,6 +104,13 @@ class Admission:
                             break
         finally:
             self._turned_away -= 1
+
+
+async def _peek(stream: trio.SocketStream) -> bytes:
+    """How the first request begins, left to be read; nothing when none comes in time."""
+    with trio.move_on_after(_PATIENCE), suppress(OSError, trio.ClosedResourceError):
+        return await stream.socket.recv(_PEEKED, socket.MSG_PEEK)
+    return b""
 
 
 def raise_file_limit() -> int:

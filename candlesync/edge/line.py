@@ -48,6 +48,8 @@ class Line:
     then takes something all the time, and would never be done."""
     send_buffer: ClassVar[int] = SEND_BUFFER
     """Bytes that the kernel is told to hold of what a client has not taken."""
+    cut_off: ClassVar[int] = 0
+    """Clients that took too long, of this process."""
     _end: ClassVar[float] = inf
     _waiting: ClassVar[set[trio.CancelScope]] = set()
 
@@ -163,6 +165,7 @@ class Line:
                 return False
             finally:
                 self._waiting.discard(scope)
+        Line.cut_off += scope.cancelled_caught
         return not scope.cancelled_caught
 
     def _fileno(self) -> int:

@@ -21,6 +21,7 @@ What Hypercorn 0.18 does, and what is done about it here (all tried, see ``tests
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
@@ -355,10 +356,22 @@ WORKERS = "candlesync.workers"
 
 
 class CountingLifespan(Lifespan):
-    """Hypercorn's side of the lifespan, which tells the application how many workers there are."""
+    """Hypercorn's side of the lifespan, which tells the application how many workers there are.
+
+    It is made before Hypercorn says anything: from here on what it says goes where `logging` leads, not to a stream and
+    in a form of its own. A file that was asked for, and a configuration of logging, stay as they are.
+    """
 
     def __init__(self, app: AppWrapper, config: Config, state: LifespanState) -> None:
         state[WORKERS] = config.workers
+        if config.logconfig is None:
+            for name in ("errorlog", "accesslog"):
+                if getattr(config, name) == "-":
+                    logger = logging.getLogger(f"hypercorn.{name.removesuffix('log')}")
+                    logger.handlers, logger.propagate = [], True
+                    logger.setLevel(config.loglevel.upper())
+                    setattr(config, name, logger)
+            config._log = None  # made anew of these, if it was made
         super().__init__(app, config, state)
 
 

@@ -22,6 +22,7 @@ from candlesync.simulator.faults import Drop, Fault, FaultPlan, HideClose, Refus
 from candlesync.simulator.frames import shutdown_frame
 from candlesync.simulator.market import Market
 from candlesync.simulator.rest import Answer, Rest
+from candlesync.simulator.rewriting import rewrite
 from candlesync.simulator.session import GOING_AWAY, Session, Transport, target_streams
 from candlesync.simulator.settings import SimulatorSettings
 from candlesync.simulator.streams import Streams
@@ -84,12 +85,15 @@ class Exchange:
     def truth(self, symbol: str, interval: Interval | str, start: int, end: int) -> list[Row]:
         """The final rows of all candles that open from ``start`` to ``end`` and have closed by now.
 
-        No fault and no limit touches them. Raises `KeyError` for an unknown symbol, `ValueError` for an interval.
+        No limit touches them, and no fault but `Rewritten`, which changes what is true. Raises `KeyError` for an
+        unknown symbol, `ValueError` for an interval.
         """
         now = self.now()
-        series = self.market.series(symbol, interval if isinstance(interval, Interval) else Interval(interval))
+        interval = interval if isinstance(interval, Interval) else Interval(interval)
+        series = self.market.series(symbol, interval)
         finals = series.finals(max(start, series.first), min(end, now) + 1)
-        return [kline.row for kline in finals if kline.row.close_time < now]
+        closed = [kline for kline in finals if kline.row.close_time < now]
+        return [kline.row for kline in rewrite(self._faults, symbol, interval, closed)]
 
     def add_fault(self, fault: Fault) -> None:
         """Let something go wrong, now or when the fault says."""
@@ -115,7 +119,7 @@ class Exchange:
     async def answer(self, path: str, query: Sequence[tuple[str, str]]) -> Answer:
         """The answer to a REST request for one of `rest_paths`."""
         answer = await self._rest.answer(path, query)
-        self.tally.answered(path, answer.status)
+        self.tally.answered(path, answer.status, self._weight.used)
         return answer
 
     async def refusal(self, target: str) -> int | None:

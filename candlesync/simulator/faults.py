@@ -167,6 +167,16 @@ class Missing(_Fault, tag="missing", frozen=True, kw_only=True):
     """Whether the stream lacks them too."""
 
 
+class Rewritten(_Fault, tag="rewritten", frozen=True, kw_only=True):
+    """Some candles, once they are closed, are shown by REST otherwise than the stream has shown them: what is true has
+    changed, for as long as the fault lasts.
+    """
+
+    interval: Interval | None = Interval.M1
+    """`None`: of any interval."""
+    open_times: tuple[int, ...]
+
+
 Fault = (
     Drop
     | Refuse
@@ -185,6 +195,7 @@ Fault = (
     | RestBehind
     | RestGarbage
     | Missing
+    | Rewritten
 )
 
 _Kind = TypeVar("_Kind", bound=_Fault)

@@ -27,6 +27,7 @@ from candlesync.simulator.faults import (
 )
 from candlesync.simulator.market import Market
 from candlesync.simulator.parameters import BadRequest, Parameters, malformed
+from candlesync.simulator.rewriting import rewrite
 from candlesync.simulator.symbols import contract_description, description
 from candlesync.simulator.tickers import Tickers, Values, weight_of_day, weight_of_depth, weight_of_price
 from candlesync.simulator.venue import Venue
@@ -201,7 +202,7 @@ class Rest:
             for time in fault.open_times
         }
         page = self._market.series(symbol, interval).page(start, end, limit, now=now, without=missing)
-        return msgspec.json.encode([kline.row for kline in page])
+        return msgspec.json.encode([kline.row for kline in rewrite(self._faults, symbol, interval, page)])
 
     def _exchange_info(self, query: Query) -> bytes:
         parameters = Parameters(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import trio
 
 _CHANGES = 10_000
-"""So many changes of connections are remembered: hours of tests."""
+"""So many changes of connections, and REST answers, are remembered: hours of tests."""
 
 
 class Change(NamedTuple):
@@ -19,6 +19,17 @@ class Change(NamedTuple):
     symbol: str
     connections: int
     """How many ask for the symbol from now on."""
+
+
+class Answered(NamedTuple):
+    """A REST request has been answered."""
+
+    time: float
+    """Of Trio's clock, in seconds."""
+    path: str
+    status: int
+    used: int
+    """The weight used in the limit's minute until then."""
 
 
 class Tally:
@@ -40,6 +51,8 @@ class Tally:
         """Market data frames handed to connections, each as often as it was."""
         self.rest: dict[str, Counter[int]] = {}
         """REST answers by path and status."""
+        self.answers: deque[Answered] = deque(maxlen=_CHANGES)
+        """Oldest first, as `changes`."""
         self._connections: Counter[str] = Counter()
 
     def joined(self, symbol: str) -> None:
@@ -50,8 +63,9 @@ class Tally:
         """A connection that asked for streams of the symbol asks for none of it any more, or has ended."""
         self._connected(symbol, -1)
 
-    def answered(self, path: str, status: int) -> None:
+    def answered(self, path: str, status: int, used: int) -> None:
         """Count a REST answer."""
+        self.answers.append(Answered(trio.current_time(), path, status, used))
         self.rest.setdefault(path, Counter())[status] += 1
 
     def _connected(self, symbol: str, more: int) -> None:

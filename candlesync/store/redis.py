@@ -28,6 +28,7 @@ import structlog
 import trio
 
 from candlesync.core.candle import Series
+from candlesync.core.histogram import MOMENTS, Histogram
 from candlesync.core.placement import Member
 from candlesync.core.position import Position
 from candlesync.core.replica import Commit, Snapshot
@@ -90,8 +91,8 @@ class RedisStatistics(msgspec.Struct, frozen=True):
     """Calls in the largest pipeline."""
     waiting: int
     """Calls not answered yet."""
-    last_latency: float
-    """Seconds that the last successful commit took, waiting included."""
+    latencies: Histogram
+    """Seconds that each successful commit took, waiting included."""
 
 
 class RedisStore:
@@ -121,7 +122,7 @@ class RedisStore:
         self._numbers = count(1)
         self._one_at_a_time = trio.Lock()
         self._commits = self._refused = self._unannounced = 0
-        self._last_latency = 0.0
+        self._latencies = Histogram(MOMENTS)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send what the methods are asked for, until cancelled. Whoever waits then gets `StoreUnavailable`."""
@@ -166,7 +167,7 @@ class RedisStore:
         match await self._call("write", call):
             case [b"ok", bytes(untold)]:
                 # Counted and returned: no await from here on, for what the caller publishes is part of the commit.
-                self._last_latency = trio.current_time() - started
+                self._latencies.observe(trio.current_time() - started)
                 self._commits += 1
                 self._note_untold(str(series), untold)
             case [bytes(refusal), bytes(reason)]:
@@ -225,7 +226,7 @@ class RedisStore:
             pipelines=sum(lane.pipelines for lane in lanes),
             largest_group=max((lane.largest for lane in lanes), default=0),
             waiting=sum(lane.waiting for lane in lanes),
-            last_latency=self._last_latency,
+            latencies=self._latencies,
         )
 
     async def _encode(self, series: Series, commit: Commit) -> tuple[bytes, bytes, list[bytes]]:

@@ -23,7 +23,7 @@ import trio
 from candlesync.core.address import LOOPBACK, Callers, Networks
 from candlesync.core.allowance import Allowances, Places
 from candlesync.supervisor import asked_by
-from candlesync.web.connections import too_many_of
+from candlesync.web.connections import PROBES, too_many_of
 from candlesync.web.page import FILES
 from candlesync.web.refusal import EXPOSED, Refusal
 
@@ -32,9 +32,6 @@ _log = structlog.get_logger(__name__)
 BURST = 10.0
 """Seconds' worth of requests that an address may send at once: all that sit behind it come back together after a
 restart, each with a socket and a few loads."""
-PROBES = frozenset({"/health", "/ready", "/metrics"})
-"""What operators ask stays usable whatever else comes from their address: it has an allowance of its own, which is a
-tenth of the other, and needs no place."""
 OPEN = frozenset({"/health", "/ready", "/", "/docs", "/openapi.json", *(f"/static/{name}" for name in FILES)})
 """Paths that need no token: whether the server is well, and the pages and the document, which hold no data.
 ``/metrics`` needs one: it tells what is followed, and Prometheus knows how to send a token."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 import trio
@@ -73,12 +73,13 @@ def create_app(
     access: Access,
     nodes: Nodes | None = None,
     doors: Iterable[Blueprint] = (),
+    is_alive: Callable[[], bool] = lambda: True,
 ) -> QuartTrio:
     """The application over the parts that serve it, and the ``doors`` for programs that speak other protocols.
 
-    ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any.
-    ``access`` stands before all that answers. ``archive`` has what is older than the store. ``doors`` are the routes of
-    other APIs.
+    ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any;
+    ``is_alive`` says whether the service behind it runs. ``access`` stands before all that answers. ``archive`` has
+    what is older than the store. ``doors`` are the routes of other APIs.
     """
     app = QuartTrio(__name__, static_folder=None)
     app.websocket_class = _Websocket
@@ -87,7 +88,7 @@ def create_app(
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     history = History(supervisor, archive)
-    probes = health_routes(supervisor, symbols, registry, stopping, nodes)
+    probes = health_routes(supervisor, symbols, registry, stopping, nodes=nodes, is_alive=is_alive)
     _register(app, history.routes(), sockets.routes(), probes, page_routes(), docs_routes(access), *doors)
 
     _be_lenient(app)

@@ -7,6 +7,7 @@ all; it is told apart whom they are for when a request says so.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from http import HTTPStatus
 
 import trio
@@ -15,6 +16,12 @@ from candlesync.core.address import Callers
 from candlesync.core.allowance import Allowance, Places
 from candlesync.web.refusal import EXPOSED, Refusal
 
+PROBES = frozenset({"/health", "/ready", "/metrics"})
+"""What operators ask stays usable whatever else comes, from their address or any other: it has an allowance of its own,
+a tenth of the other, it needs no place among the requests of an address, and a connection that asks for it is let in
+when there is no place left. An orchestrator would end a server that is full, and well."""
+_BEYOND = 16
+"""Connections for those, at once, when there is no place left; fewer where there are few places, and files."""
 _COME_BACK = 5.0
 """Seconds after which a client that found no place may try again."""
 _BURST = 20.0
@@ -29,8 +36,24 @@ class Connections:
         self._frame_rate = frame_rate
         self._places = Places(most, most_each)
         self._callers = callers
+        self._beyond = 0
         self.refused = Counter[str]()
         """How many were refused, by reason."""
+        self.cut_off: Callable[[], int] = lambda: 0
+        """Tells how many were cut off because their clients took nothing for too long; who listens knows it."""
+
+    def enter_beyond(self, request: bytes) -> bool:
+        """Take a place beyond the last for a connection that asks as operators do; whether it may have one."""
+        method, _, rest = request.partition(b" ")
+        path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
+        most = max(4, min(_BEYOND, self.most // 8))
+        may_enter = method in {b"GET", b"HEAD"} and path in PROBES and self._beyond < most
+        self._beyond += may_enter
+        return may_enter
+
+    def leave_beyond(self) -> None:
+        """Give back what `enter_beyond` took."""
+        self._beyond -= 1
 
     @property
     def most(self) -> int:

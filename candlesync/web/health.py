@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -16,7 +17,11 @@ from candlesync.web.stopping import Stopping
 _encode = msgspec.json.Encoder().encode
 
 
-_HEALTH = Operation("Server", "Whether the process is alive", (Reply(200, "It is", (Health,)),))
+_HEALTH = Operation(
+    "Server",
+    "Whether the process is alive",
+    (Reply(200, "It is", (Health,)), Reply(503, "What answers is alive, and the service behind it is not", (Health,))),
+)
 _READY = Operation(
     "Server",
     "Whether the server is ready",
@@ -50,6 +55,11 @@ class Nodes(Protocol):
         """This node's name."""
         ...
 
+    @property
+    def last_error(self) -> str:
+        """Why the store could not be asked the last time; empty when it could."""
+        ...
+
     def owners(self) -> dict[str, str]:
         """The name of each symbol's owner, as far as this node knows."""
         ...
@@ -60,26 +70,35 @@ def health_routes(
     symbols: Symbols,
     registry: CollectorRegistry,
     stopping: Stopping,
+    *,
     nodes: Nodes | None = None,
+    is_alive: Callable[[], bool] = lambda: True,
 ) -> Blueprint:
-    """The routes. Without ``nodes`` this one shares its store with nobody."""
+    """The routes. Without ``nodes`` this one shares its store with nobody. ``is_alive``: whether the service runs.
+
+    Nothing here waits for anything but its turn: an answer says that the event loop turns, and how fast.
+    """
     routes = Blueprint("health", __name__)
 
     @routes.get("/health")
     @documented(_HEALTH)
     async def health() -> Response:
-        return _json(Health())
+        # Invariant 10. The process ends with its service; where a server in between keeps it, it says so.
+        return _json(Health()) if is_alive() else _json(Health("dead"), 503)
 
     @routes.get("/ready")
     @documented(_READY)
     async def ready() -> Response:
-        if stopping.is_set():
+        if not is_alive():
+            answer = Ready("dead", {})
+        elif stopping.is_set():
             answer = Ready("stopping", {})
         else:
             reasons = readiness.not_ready()
             answer = Ready("not ready" if reasons else "ready", reasons)
         if nodes is not None:
-            answer = msgspec.structs.replace(answer, node=nodes.name, owners=nodes.owners())
+            store = nodes.last_error or msgspec.UNSET
+            answer = msgspec.structs.replace(answer, node=nodes.name, owners=nodes.owners(), store=store)
         return _json(answer, 200 if answer.status == "ready" else 503)
 
     @routes.get("/metrics")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -44,6 +45,8 @@ class Sockets:
         """By sockets that are closed."""
         self.messages_refused = 0
         """The same."""
+        self.ended = Counter[str]()
+        """How many sockets this server has ended, by reason."""
         stopping.on_set(self._say_goodbye)
 
     def routes(self) -> Blueprint:
@@ -91,6 +94,7 @@ class Sockets:
         try:
             await websocket.accept()
             closing = await session.run()
+            self.ended[closing.reason] += 1
             await websocket.close(closing.code, closing.reason)
         finally:
             session.end()  # it may not have come to run

@@ -1,16 +1,23 @@
-"""Prometheus metrics, read from the statistics that the parts keep: nothing is counted twice."""
+"""Prometheus metrics, read from the statistics that the parts keep: nothing is counted twice.
+
+Labels are bounded: pinned series are told apart, for that is what this server promises to keep live, and whoever runs
+it chose them. Clients choose the others; those are counted together (``symbol="other"``), and by their state.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry
+import trio
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from candlesync.audit import Audit
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest
+from candlesync.core.candle import Series
+from candlesync.core.record import Record
 from candlesync.core.sync import State
 from candlesync.hub import Hub
 from candlesync.leases import SharedOwnership
@@ -18,7 +25,13 @@ from candlesync.store.redis import RedisStore
 from candlesync.supervisor import Supervisor
 from candlesync.web.access import Access
 from candlesync.web.connections import Connections
+from candlesync.web.families import histogram
 from candlesync.web.live import Sockets
+from candlesync.web.metrics_clients import client_metrics
+from candlesync.web.metrics_upstream import audit_metrics, lease_metrics, store_metrics, upstream_metrics
+
+_LABELS = ("symbol", "interval")
+_OTHER = ["other", "other"]
 
 
 class Metrics(Collector):
@@ -32,37 +45,46 @@ class Metrics(Collector):
         feeds: FeedPool,
         sockets: Sockets,
         *,
+        record: Record,
         access: Access,
         connections: Connections,
         nodes: SharedOwnership | None = None,
         redis: RedisStore | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self._hub = hub
         self._supervisor = supervisor
         self._rest = rest
         self._feeds = feeds
         self._sockets = sockets
+        self._record = record
         self._access = access
         self._connections = connections
         self._nodes = nodes
         self._redis = redis
+        self._audit = audit
 
     def registry(self) -> CollectorRegistry:
-        """A registry with these metrics only."""
+        """A registry with these metrics, and those of the process: memory, CPU, open files."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
+        ProcessCollector(registry=registry)
         return registry
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
         yield from self._series()
         yield from self._syncs()
-        yield from self._upstream()
-        yield from self._clients()
+        yield from self._healing()
+        yield from self._delays()
+        yield from upstream_metrics(self._rest, self._feeds)
+        yield from client_metrics(self._hub, self._supervisor, self._sockets, self._access, self._connections)
         if self._nodes is not None:
-            yield from self._leases(self._nodes)
+            yield from lease_metrics(self._nodes)
         if self._redis is not None:
-            yield from self._shared(self._redis)
+            yield from store_metrics(self._redis)
+        if self._audit is not None:
+            yield from audit_metrics(self._audit, self._supervisor.pinned)
 
     def _series(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("candlesync_series", "Series followed, by state", labels=["state"])
@@ -74,111 +96,73 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "candlesync_symbol_restarts", "Times that a symbol's task died", value=self._supervisor.restarts
         )
-        commits = CounterMetricFamily("candlesync_commits", "Commits published", labels=["symbol", "interval"])
-        newest = GaugeMetricFamily(
-            "candlesync_newest_open_time_seconds", "Open time of the newest candle", labels=["symbol", "interval"]
+        commits = CounterMetricFamily("candlesync_commits", "Commits published", labels=_LABELS)
+        live = GaugeMetricFamily("candlesync_series_live", "Whether a pinned series is live", labels=_LABELS)
+        since = GaugeMetricFamily(
+            "candlesync_series_not_live_seconds", "Seconds for which a pinned series has not been live", labels=_LABELS
         )
+        newest = GaugeMetricFamily(
+            "candlesync_newest_open_time_seconds", "Open time of a pinned series' newest candle", labels=_LABELS
+        )
+        of_others = self._hub.commits_gone
         for topic in topics:
-            labels = [topic.series.symbol, str(topic.series.interval)]
+            if topic.series not in self._supervisor.pinned:
+                of_others += topic.commits
+                continue
+            labels = _labels(topic.series)
             commits.add_metric(labels, topic.commits)
+            is_live = topic.state is State.LIVE
+            live.add_metric(labels, is_live)
+            # Of one that has never been live, since it is followed.
+            began = topic.made_at if topic.left_live_at is None else topic.left_live_at
+            since.add_metric(labels, 0.0 if is_live else trio.current_time() - began)
             if topic.replica.tail is not None:
                 newest.add_metric(labels, topic.replica.tail.open_time / 1000)
-        yield commits
-        yield newest
+        commits.add_metric(_OTHER, of_others)
+        yield from (commits, live, since, newest)
 
     def _syncs(self) -> Iterator[Metric]:
         helps = {
             "gaps": "Times that the stream showed a candle that did not follow the newest",
             "backfilled": "Candles taken from REST behind the first ones",
+            "missed": "Closed candles that were missing after the newest, and were put in",
             "filled": "Outage minutes filled",
             "corrections": "Closed candles that a final row changed",
             "dropped_frames": "Frames that told nothing new",
             "off_grid_rows": "REST rows whose open time is not on the grid",
             "begun": "Times that a series began",
         }
+        counts = list(self._record.counts())
         for name, text in helps.items():
-            family = CounterMetricFamily(f"candlesync_{name}", text, labels=["symbol", "interval"])
-            for task in self._supervisor.tasks:
-                for interval, synchronizer in task.synchronizers.items():
-                    value = getattr(synchronizer.sync.statistics, name)
-                    family.add_metric([task.symbol, str(interval)], value)
+            family = CounterMetricFamily(f"candlesync_{name}", text, labels=_LABELS)
+            for series, statistics in counts:
+                family.add_metric(_OTHER if series is None else _labels(series), getattr(statistics, name))
             yield family
 
-    def _upstream(self) -> Iterator[Metric]:
-        rest, weight, pool = self._rest.statistics(), self._rest.budget.statistics(), self._feeds.statistics()
-        yield CounterMetricFamily("candlesync_rest_requests", "REST requests sent", value=rest.requests)
-        failures = CounterMetricFamily("candlesync_rest_failures", "REST requests failed, by kind", labels=["kind"])
-        for kind, count in rest.failures.items():
-            failures.add_metric([kind], count)
-        yield failures
-        yield GaugeMetricFamily("candlesync_rest_weight_used", "Request weight used in this minute", value=weight.used)
-        yield GaugeMetricFamily("candlesync_rest_weight_limit", "Request weight allowed a minute", value=weight.limit)
-        hosts = GaugeMetricFamily("candlesync_host", "The host of Binance that is asked", labels=["kind", "host"])
-        for kind, url in (("rest", rest.url), ("stream", pool.url)):
-            hosts.add_metric([kind, urlsplit(url).netloc.rpartition("@")[2]], 1)
-        yield hosts
-        yield GaugeMetricFamily(
-            "candlesync_rest_banned_seconds", "Seconds for which REST bans us", value=weight.banned_for
-        )
-        # By feed: the sum of those that there are would go down when one is let go, which a counter must not.
-        for name, attribute, text in (
-            ("frames", "frames", "Messages received from Binance"),
-            ("unreadable_frames", "unreadable", "Messages that are not what Binance documents"),
-            ("connects", "connects", "Connections opened"),
-            ("connection_failures", "failures", "Connections that failed or ended"),
-            ("renewals", "renewals", "Connections replaced before their end, without a break"),
-        ):
-            family = CounterMetricFamily(f"candlesync_stream_{name}", text, labels=["feed"])
-            for feed in pool.feeds:
-                family.add_metric([feed.name], getattr(feed, attribute))
-            yield family
-        dropped = "Frames that a symbol on a shared connection did not take in time"
-        yield CounterMetricFamily("candlesync_stream_dropped_frames", dropped, value=pool.dropped)
-        connected = sum(feed.connected for feed in pool.feeds)
-        yield GaugeMetricFamily("candlesync_stream_connections", "Connections open", value=connected)
+    def _healing(self) -> Iterator[Metric]:
+        healing = self._record.healing
+        found = "Gaps found: on the stream, or in what REST had after the newest candle"
+        yield CounterMetricFamily("candlesync_gaps_found", found, value=healing.found)
+        yield GaugeMetricFamily("candlesync_gaps_open", "Of them, those not healed yet", value=healing.open)
+        left = "Of them, those that this node did not heal: their symbol went to another one, or its task died"
+        yield CounterMetricFamily("candlesync_gaps_abandoned", left, value=healing.abandoned)
+        yield histogram("candlesync_gap_candles", "Candles that were missing, of each gap healed", healing.lengths)
+        text = "Seconds from when a gap could be seen until the series was whole again, of each gap healed"
+        yield histogram("candlesync_gap_heal_seconds", text, healing.times)
+        text = "Seconds for which a series was not live, each time that it was live again"
+        yield histogram("candlesync_not_live_seconds", text, self._hub.statistics.not_live)
 
-    def _clients(self) -> Iterator[Metric]:
-        sessions = list(self._sockets.open)
-        yield GaugeMetricFamily("candlesync_sockets", "WebSockets open", value=len(sessions))
-        subscribers = sum(len(topic.subscribers) for topic in self._hub)
-        yield GaugeMetricFamily("candlesync_subscribers", "Subscriptions on them", value=subscribers)
-        sent = self._hub.written + self._sockets.messages_sent + sum(session.sent for session in sessions)
-        yield CounterMetricFamily("candlesync_messages_sent", "WebSocket messages sent", value=sent)
-        direct = "Of them, live candles that were written straight to clients' sockets"
-        yield CounterMetricFamily("candlesync_messages_direct", direct, value=self._hub.written)
-        yield GaugeMetricFamily("candlesync_connections", "Connections open", value=self._connections.open)
-        yield GaugeMetricFamily("candlesync_connections_limit", "Connections allowed", value=self._connections.most)
-        refused = CounterMetricFamily("candlesync_refused", "What clients were refused, by reason", labels=["reason"])
-        by_reason = self._access.refused + self._connections.refused
-        for reason in ("connections", "connections_per_address", "request_rate", "frame_rate", "origin", "token"):
-            refused.add_metric([reason], by_reason[reason])
-        late = self._sockets.messages_refused + sum(session.refused for session in sessions)
-        refused.add_metric(["message_rate"], late)
-        refused.add_metric(["new_series"], self._supervisor.refused_starts)
-        yield refused
+    def _delays(self) -> Iterator[Metric]:
+        record = self._record
+        text = "Seconds from a frame's arrival to the publishing of its commit"
+        yield histogram("candlesync_frame_delay_seconds", text, record.frame_delays)
+        text = "Of them, those of the frames that close a candle"
+        yield histogram("candlesync_close_delay_seconds", text, record.close_delays)
+        text = "Seconds that a series' question to REST took, with all its waits"
+        yield histogram("candlesync_backfill_seconds", text, record.backfills)
+        text = "Seconds that a commit took to be written to all clients that had everything before it"
+        yield histogram("candlesync_fan_out_seconds", text, self._hub.statistics.fan_outs)
 
-    def _leases(self, nodes: SharedOwnership) -> Iterator[Metric]:
-        yield GaugeMetricFamily("candlesync_nodes", "Nodes that share the store", value=len(nodes.members))
-        yield GaugeMetricFamily("candlesync_symbols_owned", "Symbols that this node owns", value=len(nodes.tenures))
-        for name, text in (
-            ("claims", "Symbols that this node became the owner of"),
-            ("losses", "Symbols that this node lost against its will: its lease ended, or another node has them"),
-            ("hand_overs", "Symbols that this node gave to another one"),
-        ):
-            yield CounterMetricFamily(f"candlesync_lease_{name}", text, value=getattr(nodes, name))
 
-    def _shared(self, store: RedisStore) -> Iterator[Metric]:
-        statistics = store.statistics()
-        for name, text in (
-            ("commits", "Commits made in the store"),
-            ("refused", "Commits that the store refused"),
-            ("unannounced", "Commits that no node could be told of"),
-            ("unreadable", "Announcements that could not be read"),
-            ("failures", "Calls to the store without an answer of use"),
-            ("pipelines", "Round trips to the store"),
-        ):
-            yield CounterMetricFamily(f"candlesync_store_{name}", text, value=getattr(statistics, name))
-        yield GaugeMetricFamily("candlesync_store_waiting", "Calls not answered yet", value=statistics.waiting)
-        yield GaugeMetricFamily(
-            "candlesync_store_commit_seconds", "How long the last commit took", value=statistics.last_latency
-        )
+def _labels(series: Series) -> list[str]:
+    return [series.symbol, str(series.interval)]

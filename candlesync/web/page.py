@@ -35,6 +35,7 @@ FILES = {
     "page.css": "text/css",
     "icon.svg": "image/svg+xml",
     "candlesync.js": "text/javascript",
+    "grafana.json": "application/json",
     _CHARTS: "text/javascript",
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",

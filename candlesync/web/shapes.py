@@ -32,21 +32,23 @@ class Candle(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The process is alive."""
+    """Whether the process is alive."""
 
-    status: Literal["alive"] = "alive"
+    status: Literal["alive", "dead"] = "alive"
 
 
 class Ready(msgspec.Struct, frozen=True):
     """Whether the server has what it is to have, and what it has not."""
 
-    status: Literal["ready", "not ready", "stopping"]
+    status: Literal["ready", "not ready", "stopping", "dead"]
     series: dict[str, str]
     """Why each pinned series that is not ready is not."""
     node: str | msgspec.UnsetType = msgspec.UNSET
     """This node's name; only where several share a store."""
     owners: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     """The name of each symbol's owner, as far as this node knows; likewise."""
+    store: str | msgspec.UnsetType = msgspec.UNSET
+    """Why the shared store could not be asked the last time; only when it could not."""
 
 
 class Listed(msgspec.Struct, frozen=True):

@@ -21,7 +21,8 @@ from candlesync.errors import RateLimited
 
 
 def small_budget(limit: int = 10, *, spread: float = 0.0, seed: int = 1) -> WeightBudget:
-    return WeightBudget(WeightSettings(limit=limit, share=1.0, spread=spread), jitter=random.Random(seed).random)
+    settings = WeightSettings(limit=limit, share=1.0, spread=spread, after_ban=0.0, in_trouble=0.0)
+    return WeightBudget(settings, jitter=random.Random(seed).random)
 
 
 async def use(budget: WeightBudget, weight: int, reported: int | None, *, patience: float = 0.0) -> None:
@@ -102,7 +103,21 @@ def test_a_lost_request_counts_for_a_minute_from_now() -> None:
     ledger.settle(ledger.enter(2), used=2, now=0)
     ledger.lose(ledger.enter(8), now=30)
     assert (ledger.used, ledger.in_flight) == (10, 0)
-    assert ledger.free_at(2, now=60) == 90
+    assert ledger.free_at(3, now=31) == 90
+    assert ledger.free_at(2, now=31) == 60
+    assert ledger.free_at(2, now=60) == 60
+    assert ledger.free_at(3, now=60) == 90
+    assert ledger.free_at(10, now=90) == 90
+
+
+def test_what_is_lost_again_and_again_does_not_add_up_for_ever() -> None:
+    """REST that is down for hours, asked twice a second: 240 a minute, whenever it comes back."""
+    ledger = Ledger(limit=6_000, share=0.9)
+    for number in range(2 * 3 * 3600):
+        now = number / 2
+        assert ledger.free_at(2, now) == now
+        ledger.lose(ledger.enter(2), now)
+    assert 230 <= ledger.used <= 250
 
 
 def test_what_is_over_the_limit_by_itself_goes_alone() -> None:
@@ -293,6 +308,77 @@ async def test_cancelled_it_has_spent_nothing(seconds: int, autojump_clock: Mock
         await budget.spend(10, patience=100)
     assert scope.cancelled_caught
     assert (budget.statistics().in_flight, budget.statistics().waiting, budget.statistics().used) == (0, 0, 10)
+
+
+async def test_after_a_ban_requests_go_one_after_the_other(autojump_clock: MockClock) -> None:
+    """Hundreds wait for the same moment; 20 a second may go, and who has no turn in time hears when there is one."""
+    budget = WeightBudget(WeightSettings(spread=0.0))
+    went: list[float] = []
+    refused: list[tuple[str, float]] = []
+
+    async def ask(patience: float) -> None:
+        try:
+            await use(budget, 2, None, patience=patience)
+        except RateLimited as error:
+            refused.append((str(error), trio.current_time() + error.retry_after))
+        else:
+            went.append(trio.current_time())
+
+    budget.ban(30)
+    await trio.sleep(30)
+    async with trio.open_nursery() as nursery:
+        for _ in range(200):
+            nursery.start_soon(ask, 10.0)
+    assert len(went) == 101, "half of the patience is for the answer"
+    assert max(Counter(int(moment) for moment in went).values()) <= 21
+    assert [moment for _, moment in refused] == pytest.approx([35.05] * 99)
+    assert "after a ban" in refused[0][0]
+    await trio.sleep(60)
+    async with trio.open_nursery() as nursery:
+        for _ in range(200):
+            nursery.start_soon(ask, 10.0)
+    assert Counter(went)[trio.current_time()] == 200, "a minute later all is as ever"
+
+
+async def test_a_ban_that_comes_while_turns_are_waited_for_holds_for_those_too(autojump_clock: MockClock) -> None:
+    budget = WeightBudget(WeightSettings(spread=0.0))
+    went: list[float] = []
+
+    async def ask() -> None:
+        await use(budget, 2, None, patience=100.0)
+        went.append(trio.current_time())
+
+    budget.ban(30)
+    async with trio.open_nursery() as nursery:
+        for _ in range(40):
+            nursery.start_soon(ask)
+        await trio.sleep(31.02)
+        before = len(went)
+        budget.ban(20)
+    assert 20 <= before <= 22
+    assert min(moment for moment in went[before:]) >= 51
+
+
+async def test_while_nobody_gets_an_answer_few_ask_and_it_is_said_why(autojump_clock: MockClock) -> None:
+    budget = WeightBudget(WeightSettings(spread=0.0))
+    for _ in range(10):
+        budget.failed("Binance answered 503")
+    times = []
+    for _ in range(3):
+        await use(budget, 2, None, patience=10.0)
+        times.append(trio.current_time())
+    assert times == pytest.approx([0.0, 0.5, 1.0])
+    with pytest.raises(RateLimited, match="Binance answered 503") as caught:
+        await use(budget, 2, None, patience=0.5)
+    assert caught.value.retry_after == pytest.approx(0.5)
+    budget.answered()
+    await use(budget, 2, None)
+
+
+@pytest.mark.parametrize("bad", [{"after_ban": -0.1}, {"after_ban": 1.1}, {"in_trouble": -1}, {"in_trouble": 2}])
+def test_shares_that_cannot_be_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        WeightSettings(**bad)  # type: ignore[arg-type]  # a dictionary of floats
 
 
 @pytest.mark.parametrize("bad", [{"limit": 0}, {"share": 0}, {"share": 1.1}, {"spread": -1}])

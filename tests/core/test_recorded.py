@@ -9,8 +9,9 @@ import json
 import zipfile
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 
@@ -18,10 +19,11 @@ import pytest
 
 from candlesync.binance.parse import Ignored, Kline, parse_frame, parse_rows
 from candlesync.core.candle import Candle, Series
+from candlesync.core.gap import gap_between
 from candlesync.core.interval import Interval
 from candlesync.core.replica import Commit
 from candlesync.core.sync import Ask, Idle, Rules, State, Wait
-from tests.builders import answer, candles_of, shared_data
+from tests.builders import answer, candle, candles_of, shared_data
 from tests.core.session import Session
 
 
@@ -195,13 +197,19 @@ def test_a_feed_that_comes_back_after_the_outage(data: Path, back: str, begun: i
 
 
 def hours_of_2018(data: Path) -> list[Candle]:
+    return hours(data, "2018-01-20", "2018-02-14")
+
+
+def hours(data: Path, since: str, until: str) -> list[Candle]:
     def milliseconds(text: str) -> str:
         moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
         return str((moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1))
 
     with gzip.open(data / "rest" / "BTCUSDT-1h_2017-08-17_2020-12-08.csv.gz", "rt") as recorded:
-        lines = [row for row in csv.reader(recorded) if "2018-01-20" <= row[0] < "2018-02-14"]
-    return rows_of([milliseconds(row[0]), *row[1:]] for row in lines)
+        lines = [row for row in csv.reader(recorded) if since <= row[0] < until]
+    # Whoever recorded it has some hours of December 2020 twice.
+    unique = {row[0]: row for row in lines}.values()
+    return rows_of([milliseconds(row[0]), *row[1:]] for row in unique)
 
 
 def test_the_hours_of_2018_that_are_off_the_grid(data: Path) -> None:
@@ -236,6 +244,151 @@ def test_the_hours_of_2018_that_are_off_the_grid(data: Path) -> None:
     assert kinds[True] == hours + 1 - len(times) > 40
     # Each odd hour comes as an update and as a close.
     assert session.sync.statistics.dropped_frames == 2 * len(odd)
+
+
+# --- every hole that was recorded
+
+
+class Recording:
+    """The candles of one series as they were recorded, and the holes in them: the candle before each, by number."""
+
+    def __init__(self, interval: str, candles: list[Candle]) -> None:
+        self.series = Series("BTCUSDT", Interval(interval))
+        self.candles = [made for made in candles if self.series.interval.is_open_time(made.open_time)]
+        following = self.series.interval.next
+        self.holes = [
+            number
+            for number, (one, other) in enumerate(pairwise(self.candles))
+            if other.open_time != following(one.open_time)
+        ]
+
+    def missing(self, hole: int) -> list[int]:
+        """The open times that a hole lacks."""
+        gap = gap_between(self.series.interval, self.candles[hole].open_time, self.candles[hole + 1].open_time)
+        assert gap is not None
+        return list(gap.open_times(self.series.interval))
+
+
+def recorded_hours_of_2020(data: Path) -> list[Candle]:
+    """Two answers of REST, one after the other, of 1000 and 468 hours."""
+    with gzip.open(data / "rest" / "klines_routes.json.gz") as recorded:
+        answers = json.load(recorded)
+    pages = [rows for route, rows in answers.items() if "interval=1h" in route and len(rows) in (1000, 468)]
+    return rows_of([[str(field) for field in row] for page in pages for row in page])
+
+
+def recorded_minutes_of_2021(data: Path) -> list[Candle]:
+    """Six columns of numbers; whatever else a candle says is made up, and does not matter here."""
+    with gzip.open(data / "rest" / "BTC_USDT-1m_2021-04-20_2021-05-20.json.gz") as recorded:
+        rows = json.load(recorded)
+    return [
+        candle(time, f"{close:.8f}", open=f"{open_:.8f}", high=f"{high:.8f}", low=f"{low:.8f}")
+        for time, open_, high, low, close, _ in rows
+        if time < at("2021-04-26")
+    ]
+
+
+def hours_until_2020(data: Path) -> list[Candle]:
+    return hours(data, "2017-08-17", "2020-12-09")
+
+
+RECORDINGS: dict[str, tuple[str, Callable[[Path], list[Candle]], list[int]]] = {
+    "hours of 2020": ("1h", recorded_hours_of_2020, [3]),
+    "minutes of 2021": ("1m", recorded_minutes_of_2021, [284]),
+    # The third is 2018-02-08 to 2018-02-11: an outage, and the hours off the grid.
+    "hours from 2017 on": ("1h", hours_until_2020, [7, 1, 75, 10, 1, 7, 3, 7, 6, 10, 8, 2, 2, 1, 5, 1, 2, 3, 1]),
+}
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_every_recorded_hole_is_filled_while_the_feed_lives_and_all_else_is_as_recorded(data: Path, name: str) -> None:
+    interval, read, lengths = RECORDINGS[name]
+    recording = Recording(interval, read(data))
+    assert [len(recording.missing(hole)) for hole in recording.holes] == lengths
+    for hole in recording.holes:
+        rules = Rules()
+        rest = Archive(recording.candles, rules)
+        first, end = max(0, hole - 20), hole + 20
+        session = Session(*recording.candles[first:hole], rules=rules, series=recording.series)
+        for made in recording.candles[hole:end]:
+            rest.now = made.open_time
+            session.shows(*answer([made]))
+            rest.settle(session)
+            assert session.state() is State.LIVE
+            session.shows(made)
+            rest.settle(session)
+        check_filled(session, recording.candles[first:end])
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_every_recorded_hole_is_filled_when_the_feed_was_lost_over_it(data: Path, name: str) -> None:
+    interval, read, _ = RECORDINGS[name]
+    recording = Recording(interval, read(data))
+    for hole in recording.holes:
+        rules = Rules()
+        rest = Archive(recording.candles, rules)
+        first, end = max(0, hole - 20), hole + 20
+        session = Session(*recording.candles[first : hole - 3], rules=rules, series=recording.series)
+        session.sync.lost()
+        rest.now = recording.candles[end].open_time
+        session.sync.connected()
+        rest.settle(session)
+        assert session.state() is State.LIVE
+        check_filled(session, [*recording.candles[first:end], *answer([recording.candles[end]])])
+
+
+def check_filled(session: Session, true: Sequence[Candle]) -> None:
+    """The series is as recorded, and flat in each hole at the close before it."""
+    series = candles_of(session.replica)
+    assert [made for made in series if not made.filled] == list(true)
+    for before, made in pairwise(series):
+        assert made.open_time == session.replica.series.interval.next(before.open_time)
+        if made.filled:
+            assert {made.open, made.high, made.low, made.close} == {before.close}
+            assert made.trades == 0
+
+
+def test_a_hole_longer_than_the_history_begins_the_series_again(data: Path) -> None:
+    """284 minutes of 2021-04-25, and a history of 200."""
+    recording = Recording("1m", recorded_minutes_of_2021(data))
+    (hole,) = recording.holes
+    rules = Rules(history=200, page=200)
+    rest = Archive(recording.candles, rules)
+    session = Session(*recording.candles[hole - 150 : hole + 1], rules=rules)
+    for made in recording.candles[hole + 1 : hole + 300]:
+        rest.now = made.open_time
+        session.shows(*answer([made]))
+        rest.settle(session)
+        assert session.state() is State.LIVE
+        session.shows(made)
+        rest.settle(session)
+    assert session.sync.statistics.begun == 1
+    assert candles_of(session.replica) == recording.candles[hole + 100 : hole + 300], "nothing is filled"
+
+
+def test_what_was_filled_before_a_hole_and_appears_later_changes_the_fills_of_the_hole(data: Path) -> None:
+    """The last two hours before the hole of 2020-06-28 and the first one after it come a day late."""
+    recording = Recording("1h", recorded_hours_of_2020(data))
+    (hole,) = recording.holes
+    late = recording.candles[hole - 1 : hole + 2]
+    rules = Rules()
+    rest = Archive([made for made in recording.candles if made not in late], rules)
+    session = Session(*recording.candles[hole - 20 : hole - 1], rules=rules, series=recording.series)
+    for made in recording.candles[hole + 2 : hole + 26]:
+        rest.now = made.open_time
+        session.shows(made)
+        rest.settle(session)
+    fills = [made for made in candles_of(session.replica) if made.filled]
+    assert len(fills) == 6
+    assert {fill.close for fill in fills} == {recording.candles[hole - 2].close}
+    now = session.replica.tail
+    assert now is not None
+    session.sync.inspected(answer([*recording.candles[hole - 3 : hole + 26]]))
+    changed = session.commits()
+    assert len(changed) == 6, "each fill: three of them are hours now, three are flat at another close"
+    check_filled(session, recording.candles[hole - 20 : hole + 26])
+    assert [made.open_time for made in changed if made.filled] == recording.missing(hole)
+    assert {made.close for made in changed if made.filled} == {recording.candles[hole].close}
 
 
 def test_a_feed_that_was_lost_over_the_odd_hours(data: Path) -> None:

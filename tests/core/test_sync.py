@@ -194,6 +194,15 @@ def test_after_failures_it_is_asked_ever_more_seldom_and_not_before_it_said() ->
     session.asks()
     session.sync.failed(retry_after=120.0)
     assert session.passes_time() == 120.0
+    session.asks()
+    session.sync.failed(retry_after=3.0)
+    assert session.passes_time() == 3.0, "it is known when: to come later would lose that turn"
+    session.asks()
+    session.sync.failed(retry_after=0.001)
+    assert session.passes_time() == 0.5
+    session.asks()
+    session.sync.failed()
+    assert session.passes_time() == 15.0
     session.answers(candle(minute(0)))
     session.sync.connected()
     session.asks()

@@ -22,7 +22,7 @@ from tests.edge.test_server import eventually, opened
 from tests.stalls import again_if_disturbed
 from tests.web.builders import Port, Web, on_a_port, read_all, upgrade
 
-GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /symbols HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def ask(port: Port, request: bytes) -> tuple[int, dict[str, str], Any]:
@@ -52,6 +52,42 @@ async def test_beyond_the_last_place_there_is_an_answer_and_a_place_that_is_left
         async with port.websocket("/ws/candles/BTCUSDT?replay=1") as socket:
             await socket.get_message()
     assert web.connections.open == 0
+
+
+async def test_a_full_server_is_well_and_says_so_to_operators() -> None:
+    web = Web(max_connections=2)
+    async with on_a_port(web) as port, AsyncExitStack() as stack:
+        for _ in range(2):
+            await stack.enter_async_context(await opened(port))
+        for path in ("/health", "/ready", "/metrics", "/health?x=1"):
+            request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+            async with await port.connect() as stream:
+                await stream.send_all(request)
+                assert (await read_all(stream)).startswith(b"HTTP/1.1 200 ")
+        for path in ("/healthy", "/symbols", "/"):
+            status, _, value = await ask(port, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert (status, value["error"]["code"]) == (503, "server_full")
+
+
+async def test_operators_are_let_into_a_full_server_a_few_at_once_and_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "_BEYOND", 0.5)
+    web = Web(max_connections=16)
+    probe = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with on_a_port(web) as port, AsyncExitStack() as stack:
+        for _ in range(16):
+            await stack.enter_async_context(await opened(port))
+        stayers = [await stack.enter_async_context(await port.connect()) for _ in range(4)]
+        for stream in stayers:
+            await stream.send_all(probe)
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+        assert (await ask(port, probe))[0] == 503
+        for stream in stayers:
+            await read_all(stream, seconds=3)
+        async with await port.connect() as stream:
+            await stream.send_all(probe)
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
 
 
 @again_if_disturbed
@@ -136,6 +172,11 @@ class Full:
 
     def __init__(self) -> None:
         self.asked: list[str | None] = []
+
+    def enter_beyond(self, request: bytes) -> bool:
+        raise AssertionError(f"{request!r} was read")
+
+    def leave_beyond(self) -> None: ...
 
     def enter(self, host: str | None) -> bytes:
         self.asked.append(host)

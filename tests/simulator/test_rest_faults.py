@@ -25,6 +25,7 @@ from candlesync.simulator.faults import (
     RestDown,
     RestGarbage,
     RestLimited,
+    Rewritten,
 )
 from tests.simulator.support import MINUTE, START, klines, rest_of, running, simulated
 
@@ -145,6 +146,32 @@ async def test_missing(autojump_clock: MockClock) -> None:
         assert gone[1] in {row.open_time for row in await klines(client, limit=5)}
         exchange.add_fault(Missing(open_times=gone, interval=Interval.M3))
         assert gone[1] in {row.open_time for row in await klines(client, limit=5)}
+
+
+async def test_rewritten(autojump_clock: MockClock) -> None:
+    """A closed candle has one trade more, and another close; what is true changes with it."""
+    changed = (START - 2 * MINUTE, START)
+    async with asking() as (exchange, client):
+        before = await klines(client, limit=4)
+        exchange.add_fault(Rewritten(open_times=changed, symbol="BTCUSDT", seconds=200))
+        after = await klines(client, limit=4)
+        assert [row for row in after if row.open_time not in changed] == [before[0], before[2]]
+        assert after[3] == before[3], "it has not closed yet"
+        assert after[1].trades == before[1].trades + 1
+        assert after[1].close != before[1].close
+        assert float(after[1].low) <= float(after[1].close) <= float(after[1].high)
+        assert float(after[1].volume) > float(before[1].volume)
+        assert exchange.truth("BTCUSDT", "1m", before[0].open_time, START) == after[:3]
+        assert (await klines(client, "ETHUSDT", limit=2))[0] == exchange.truth("ETHUSDT", "1m", START - MINUTE, START)[
+            0
+        ]
+        await trio.sleep(70)
+        closed = (await klines(client, limit=2))[0]
+        unchanged = exchange.market.series("BTCUSDT", Interval.M1).final(START)
+        assert unchanged is not None
+        assert closed.trades == unchanged.row.trades + 1
+        await trio.sleep(200)
+        assert (await klines(client, startTime=before[0].open_time, limit=3)) == before[:3]
 
 
 @pytest.mark.parametrize("shape", get_args(BodyShape))

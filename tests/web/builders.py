@@ -40,6 +40,7 @@ from candlesync.binance.symbols import Symbols
 from candlesync.binance.weight import WeightBudget, WeightSettings
 from candlesync.core.candle import Candle, Series
 from candlesync.core.entry import Entry
+from candlesync.core.record import Record
 from candlesync.core.replica import Commit
 from candlesync.core.sync import State
 from candlesync.doors.binance.streams import stream_routes
@@ -173,12 +174,14 @@ class Web:
         self.connections = Connections(max_connections, settings.connections or inf, settings.callers, message_rate)
         stream = StreamSettings(stream_url="ws://binance.test")
         self.feeds = FeedPool(stream, ConnectionPace(stream))
+        self.record = Record(pinned)
         registry: CollectorRegistry = Metrics(
             self.hub,
             self.supervisor,
             rest,
             self.feeds,
             self.sockets,
+            record=self.record,
             access=self.access,
             connections=self.connections,
         ).registry()

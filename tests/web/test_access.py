@@ -11,7 +11,8 @@ import structlog.testing
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from candlesync.web.access import OPEN, PROBES, AccessSettings, Token, read_origin
+from candlesync.web.access import OPEN, AccessSettings, Token, read_origin
+from candlesync.web.connections import PROBES
 from tests.web.builders import Socket, Web
 
 A, B = "192.0.2.1", "192.0.2.2"

@@ -73,6 +73,8 @@ async def test_head_has_the_headers_of_get(path: str) -> None:
     web.topic()
     got, head = await web.get(path), await web.request("HEAD", path)
     assert head.status == got.status
+    if path == "/metrics":
+        del head.headers["Content-Length"], got.headers["Content-Length"]  # the process has worked in between
     assert head.headers == got.headers
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import trio
+from prometheus_client import CollectorRegistry
+from quart_trio import QuartTrio
 from trio.testing import MockClock
 
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS, Interval
 from candlesync.core.sync import State
+from candlesync.web.health import health_routes
 from tests.builders import BTC
-from tests.web.builders import Web
+from tests.web.builders import Web, symbols_over
 
 ETH = Series("ETHUSDT", Interval.M1)
 
@@ -105,3 +110,52 @@ async def test_the_symbols_when_binance_cannot_be_asked() -> None:
     answer = await Web(binance_status=500).get("/symbols")
     assert (answer.status, answer.code) == (503, "upstream_unavailable")
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_why_a_series_has_not_been_live(autojump_clock: MockClock) -> None:
+    web = Web(pinned=[BTC])
+    topic = web.topic()
+    topic.set_state(State.SYNCING)
+    topic.failure = "Binance allows no request for another 90.0 s"
+    await trio.sleep(31)
+    reason = (await web.get("/ready")).json["series"]["BTCUSDT 1m"]
+    assert reason == "syncing, not live for 31 s: Binance allows no request for another 90.0 s"
+
+
+async def test_health_and_readiness_are_fast_while_all_clients_are_busy() -> None:
+    """They wait for nothing: not for a place, not for a lock of a series, not for Binance."""
+    web = Web(pinned=[BTC], binance_status=500)
+    topic = web.topic()
+    async with topic.lock, trio.open_nursery() as nursery:
+        for number in range(200):
+            nursery.start_soon(web.get, f"/candles/BTCUSDT/1m?limit={number + 1}")
+        with trio.fail_after(2):
+            assert (await web.get("/health")).status == 200
+            assert (await web.get("/ready")).status == 200
+
+
+class CutOff:
+    """A node that cannot ask its store."""
+
+    name = "blue"
+    last_error = "127.0.0.1:6379 refused the connection"
+
+    def owners(self) -> dict[str, str]:
+        return {}
+
+
+async def test_a_node_says_why_its_store_cannot_be_asked() -> None:
+    web = Web(pinned=[BTC])
+    web.topic()
+    app = QuartTrio(__name__)
+    symbols, _ = symbols_over([])
+    app.register_blueprint(health_routes(web.supervisor, symbols, CollectorRegistry(), web.stopping, nodes=CutOff()))
+    answer = await app.test_client().get("/ready")
+    assert answer.status_code == 200, "its series is live until it has not been for a while"
+    assert json.loads(await answer.get_data()) == {
+        "status": "ready",
+        "series": {},
+        "node": "blue",
+        "owners": {},
+        "store": "127.0.0.1:6379 refused the connection",
+    }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+import trio
 from prometheus_client.parser import text_string_to_metric_families
+from trio.testing import MockClock
 
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
@@ -24,7 +27,7 @@ async def samples(web: Web) -> Samples:
     found: Samples = {}
     for family in text_string_to_metric_families(answer.body.decode()):
         assert family.documentation
-        assert family.type in {"gauge", "counter"}
+        assert family.type in {"gauge", "counter", "histogram"}
         for sample in family.samples:
             key = (sample.name, tuple(sorted(sample.labels.values())))
             assert key not in found, "counted twice"
@@ -44,16 +47,75 @@ async def test_a_server_that_follows_nothing() -> None:
 
 
 async def test_series_commits_and_states() -> None:
-    web = Web()
+    web = Web(pinned=[BTC, ETH])
     topic = web.topic()
     web.topic(series=ETH, state=State.STALE)
     commit(topic, candle(minute(10)))
     found = await samples(web)
     assert found["candlesync_series", ("live",)] == 1
     assert found["candlesync_series", ("stale",)] == 1
+    assert found["candlesync_series_live", ("1m", "BTCUSDT")] == 1
+    assert found["candlesync_series_live", ("1m", "ETHUSDT")] == 0
     assert found["candlesync_commits_total", ("1m", "BTCUSDT")] == 2
     assert found["candlesync_commits_total", ("1m", "ETHUSDT")] == 1
     assert found["candlesync_newest_open_time_seconds", ("1m", "BTCUSDT")] == minute(10) / 1000
+
+
+async def test_what_clients_choose_to_follow_is_one_label_and_only_grows() -> None:
+    web = Web(pinned=[BTC])
+    web.topic()
+    for number in range(50):
+        web.topic(series=Series(f"X{number}USDT", Interval.M1))
+    for _ in range(2):
+        found = await samples(web)
+        assert {key for key in found if key[0] == "candlesync_commits_total"} == {
+            ("candlesync_commits_total", ("1m", "BTCUSDT")),
+            ("candlesync_commits_total", ("other", "other")),
+        }
+        assert found["candlesync_commits_total", ("other", "other")] == 50
+        for number in range(50):
+            web.hub.close(Series(f"X{number}USDT", Interval.M1))
+
+
+async def test_for_how_long_a_pinned_series_is_not_live(autojump_clock: MockClock) -> None:
+    web = Web(pinned=[BTC])
+    topic = web.topic(state=State.SYNCING)
+    await trio.sleep(7)
+    assert (await samples(web))["candlesync_series_not_live_seconds", ("1m", "BTCUSDT")] == pytest.approx(7)
+    topic.set_state(State.LIVE)
+    assert (await samples(web))["candlesync_series_not_live_seconds", ("1m", "BTCUSDT")] == 0
+    topic.set_state(State.STALE)
+    await trio.sleep(3)
+    topic.set_state(State.SYNCING)
+    await trio.sleep(4)
+    assert (await samples(web))["candlesync_series_not_live_seconds", ("1m", "BTCUSDT")] == pytest.approx(7)
+    topic.set_state(State.LIVE)
+    found = await samples(web)
+    assert found["candlesync_not_live_seconds_count", ()] == 1, "the first time is a start"
+    assert found["candlesync_not_live_seconds_sum", ()] == pytest.approx(7)
+
+
+async def test_why_clients_were_evicted() -> None:
+    web = Web()
+    web.topic()
+    web.connections.cut_off = lambda: 3
+    async with web.socket("/ws/candles/BTCUSDT") as socket:
+        await socket.send(b"binary")
+        await socket.closed.wait()
+    async with web.socket("/ws/candles/BTCUSDT?replay=0") as socket:
+        await socket.accepted.wait()
+        web.stopping.set()
+        await socket.closed.wait()
+    found = await samples(web)
+    evictions = {key[1][0]: value for key, value in found.items() if key[0] == "candlesync_evictions_total"}
+    assert evictions == {
+        "too_slow": 0,
+        "cut_off": 3,
+        "too_old": 0,
+        "too_many": 0,
+        "binary_message": 1,
+        "going_down": 1,
+    }
 
 
 async def test_a_series_without_candles_has_no_newest() -> None:

@@ -42,7 +42,7 @@ async def last_of(count: int, host: str) -> bytes:
         for _ in range(count):
             stream = await stack.enter_async_context(await trio.open_tcp_stream(name, int(port)))
         with trio.fail_after(PATIENCE):
-            await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            await stream.send_all(b"GET /symbols HTTP/1.1\r\nHost: x\r\n\r\n")
             return bytes(await stream.receive_some())
 
 

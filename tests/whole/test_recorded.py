@@ -14,11 +14,11 @@ from trio.testing import MockClock
 from candlesync.config import Settings
 from candlesync.core.interval import MINUTE, Interval
 from candlesync.inspection import InspectionSettings
-from candlesync.simulator.faults import Drop, Refuse
+from candlesync.simulator.faults import Drop, Missing, Refuse
 from candlesync.simulator.settings import KlineFile, SimulatorSettings
 from tests.builders import shared_data
 from tests.chart import Chart
-from tests.whole.charts import stays
+from tests.whole.charts import by_position, stays
 from tests.whole.world import World, open_world
 
 PATIENT = InspectionSettings(silence=60.0)
@@ -117,6 +117,42 @@ async def test_the_outage_of_2023_03_24_is_filled_and_marked_and_everything_else
                     assert {candle[name] for name in ("open", "high", "low", "close")} == {before}
                 assert_equal_to_file(shown, rows_of(files(symbol, "1m", *days)))
         nursery.cancel_scope.cancel()
+
+
+async def test_minutes_at_the_edges_of_the_outage_that_appear_late_are_corrected_and_its_fills_derived_anew(
+    autojump_clock: MockClock,
+) -> None:
+    """11:26 to 12:39 (most without a trade, the last with an early close) and 14:00 show nowhere until 14:30."""
+    symbol = "ETHUSDT"
+    paths = files(symbol, "1m", "2023-03-23", "2023-03-24")
+    rows = dict(rows_of(paths))
+    late = (*range(1_679_657_160_000, 1_679_661_600_000, MINUTE), 1_679_666_400_000)
+    outage = range(1_679_661_600, 1_679_666_400, 60)
+    stayed, away = Chart(), Chart()
+    simulated = market([(symbol, "1m", path) for path in paths], 1_679_656_200_000)  # 11:10
+    async with open_world(simulated, Settings(symbols=(symbol,), inspection=PATIENT)) as world:
+        await world.until_live(symbol)
+        hidden = (1_679_668_200_000 - world.exchange.now()) / 1000
+        world.exchange.add_fault(Missing(open_times=late, stream=True, seconds=hidden))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stays, world, stayed, symbol)
+            await until(world, 1_679_667_000_000)  # 14:10
+            filled = {time for time, candle in stayed.candles.items() if candle.get("filled")}
+            assert filled == {*outage, *(time // 1000 for time in late)}
+            before = stayed.candles[late[0] // 1000 - 60]["close"]
+            assert {stayed.candles[time]["close"] for time in filled} == {before}
+            await world.load(away, symbol)
+            await until(world, 1_679_673_600_000)  # 16:00: a fill is asked for ever more seldom, down to once an hour
+            with trio.move_on_after(5):
+                await world.follow(away, symbol, by_position(away))
+            nursery.cancel_scope.cancel()
+    for chart in (stayed, away):
+        assert [time for time, candle in chart.candles.items() if candle.get("filled")] == list(outage)
+        for time in late:
+            shown = [chart.candles[time // 1000][name] for name in ("open", "high", "low", "close", "volume")]
+            assert shown == rows[time][1:6]
+        assert {chart.candles[time]["close"] for time in outage} == {rows[late[-2]][4]} != {before}
+        assert_equal_to_file(chart, list(rows.items()))
 
 
 async def test_a_series_can_begin_in_the_middle_of_an_outage_and_over_one(autojump_clock: MockClock) -> None:

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from candlesync.core.candle import Series
+from candlesync.core.interval import Interval
+from candlesync.core.record import Record
+from candlesync.core.sync import Statistics
+from tests.builders import BTC
+
+ETH, SOL = Series("ETHUSDT", Interval.M1), Series("SOLUSDT", Interval.M1)
+
+
+def test_what_was_counted_stays_when_its_synchronizer_ends() -> None:
+    record = Record([BTC])
+    for _ in range(3):
+        for series in (BTC, ETH, SOL):
+            statistics = Statistics(corrections=1)
+            record.begin(series, statistics)
+            statistics.gaps += 2
+            record.end(series, statistics)
+            record.end(series, statistics)
+    counts = dict(record.counts())
+    assert set(counts) == {BTC, None}
+    assert (counts[BTC].gaps, counts[BTC].corrections) == (6, 3)
+    assert (counts[None].gaps, counts[None].corrections) == (12, 6)
+
+
+def test_the_end_of_one_does_not_end_the_one_that_took_its_place() -> None:
+    record = Record()
+    first, second = Statistics(gaps=1), Statistics(gaps=10)
+    record.begin(BTC, first)
+    record.begin(BTC, second)
+    record.end(BTC, first)
+    second.gaps += 1
+    assert dict(record.counts())[None].gaps == 12
