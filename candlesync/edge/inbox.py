@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
+from hypercorn.trio import task_group
 from hypercorn.trio.task_group import TaskGroup
 
 Put = Callable[[Any], Awaitable[None]]
@@ -20,8 +21,8 @@ Put = Callable[[Any], Awaitable[None]]
 class Inbox:
     """Of one application, which serves one request or one WebSocket."""
 
-    def __init__(self, nursery: trio.Nursery, send: Callable[[Any], Awaitable[None]]) -> None:
-        """``send`` takes what the application sends, and at the end `None`."""
+    def __init__(self, nursery: trio.Nursery, room: int, send: Callable[[Any], Awaitable[None]]) -> None:
+        """``send`` takes what the application sends, and at the end `None`; ``room`` is for so many messages."""
         self._nursery = nursery
         self._send = send
         self._sending: set[trio.lowlevel.Task] = set()
@@ -29,8 +30,12 @@ class Inbox:
         self._waiting: set[trio.CancelScope] = set()
         """Around each that waits for room."""
         self._is_over = False
-        self.deliver: Put | None = None
-        """What waits for room; until it is there, nothing comes."""
+        self._messages, self._taken = trio.open_memory_channel[Any](room)
+
+    @property
+    def receive(self) -> Callable[[], Awaitable[Any]]:
+        """Gives the application its next message."""
+        return self._taken.receive
 
     async def send(self, message: Any) -> None:
         """Take what the application sends."""
@@ -47,19 +52,22 @@ class Inbox:
 
     async def put(self, message: Any) -> None:
         """Give the application a message, as soon as there is room; or nothing, once it has ended."""
-        if trio.lowlevel.current_task() in self._sending:
-            # Its answer has ended the exchange, which it is told of: it cannot make room for that while it waits here.
-            self._nursery.start_soon(self._put, message)
-        else:
-            await self._put(message)
+        try:
+            self._messages.send_nowait(message)
+        except trio.WouldBlock:
+            if trio.lowlevel.current_task() in self._sending:
+                # Its answer has ended the exchange, of which it is told: it makes no room for that while it waits here.
+                self._nursery.start_soon(self._put_later, message)
+            else:
+                await self._put_later(message)
 
-    async def _put(self, message: Any) -> None:
-        if self._is_over or self.deliver is None:
+    async def _put_later(self, message: Any) -> None:
+        if self._is_over:
             return
         with trio.CancelScope() as scope:
             self._waiting.add(scope)
             try:
-                await self.deliver(message)
+                await self._messages.send(message)
             finally:
                 self._waiting.discard(scope)
 
@@ -70,6 +78,7 @@ class InboxTasks(TaskGroup):
     async def spawn_app(self, app: Any, config: Any, scope: Any, send: Any) -> Put:
         """Start an application; what gives it a message."""
         assert self._nursery is not None, "entered"  # noqa: S101 - for mypy; Hypercorn enters it first
-        inbox = Inbox(self._nursery, send)
-        inbox.deliver = await super().spawn_app(app, config, scope, inbox.send)
+        inbox = Inbox(self._nursery, config.max_app_queue_size, send)
+        threads = (trio.to_thread.run_sync, trio.from_thread.run)
+        self._nursery.start_soon(task_group._handle, app, config, scope, inbox.receive, inbox.send, *threads)
         return inbox.put

@@ -26,6 +26,7 @@ from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, H2Protocol, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import Handshake, WSStream
+from hypercorn.trio import task_group
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
@@ -76,6 +77,7 @@ SIGNATURES: dict[Callable[..., object], list[str]] = {
     StreamBuffer.drain: ["self"],
     StreamBuffer.close: ["self"],
     TaskGroup.spawn_app: ["self", "app", "config", "scope", "send"],
+    vars(task_group)["_handle"]: ["app", "config", "scope", "receive", "send", "sync_spawn", "call_soon"],
     Lifespan.__init__: ["self", "app", "config", "state"],
     WorkerContext.__init__: ["self", "max_requests"],
     EventWrapper.set: ["self"],
