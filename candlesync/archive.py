@@ -21,7 +21,7 @@ from candlesync.binance.weight import WeightBudget
 from candlesync.core.candle import Candle, Series
 from candlesync.core.entry import Entry
 from candlesync.core.page import ROWS, Page, assemble, off_grid, page_before
-from candlesync.errors import UnreadableAnswer, UpstreamUnavailable
+from candlesync.errors import RateLimited, UnreadableAnswer, UpstreamUnavailable
 from candlesync.sharing import Sharing
 
 _BEGINNINGS = 10_000
@@ -56,10 +56,24 @@ class ArchiveSettings:
     """Pages that are kept, of some 440 KiB."""
     at_once: int = 2
     """Pages being read."""
-    patience: float = 15.0
-    """For a page, with its waiting for a place."""
+    patience: float = 9.0
+    """For a page, with its waiting for a place. ccxt and python-binance hang up after 10."""
     share: float = 0.5
     """Of the request weight; when more is used, nothing is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveStatistics:
+    """What has been read since the start."""
+
+    read: int
+    """Pages read from Binance."""
+    kept: int
+    """Pages that were here when they were wanted."""
+    refused_for_weight: int
+    """Pages that were not read because the weight is needed otherwise, or Binance asks to wait."""
+    pages: int
+    """That are held now."""
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -98,10 +112,13 @@ class Archive:
         self._pages: OrderedDict[tuple[Series, int], _Kept] = OrderedDict()
         self._readings = Sharing[tuple[Series, int, int], _Kept]()
         self._begins: OrderedDict[Series, int] = OrderedDict()
-        self.read = 0
-        """Pages read from Binance."""
-        self.kept = 0
-        """Pages that were here when they were wanted."""
+        self._read_pages = 0
+        self._kept_pages = 0
+        self._refused_for_weight = 0
+
+    def statistics(self) -> ArchiveStatistics:
+        """What has been read until now."""
+        return ArchiveStatistics(self._read_pages, self._kept_pages, self._refused_for_weight, len(self._pages))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read for those who ask, until cancelled."""
@@ -165,16 +182,23 @@ class Archive:
         kept = self._pages.get((series, page.first))
         if kept is not None and kept.until >= until:
             self._pages.move_to_end((series, page.first))
-            self.kept += 1
+            self._kept_pages += 1
             return kept
-        return await self._readings.get((series, page.first, until), partial(self._read, series, page, until))
+        return await self._readings.get((series, page.first, until), partial(self._count, series, page, until))
+
+    async def _count(self, series: Series, page: Page, until: int) -> _Kept:
+        try:
+            return await self._read(series, page, until)
+        except RateLimited:
+            self._refused_for_weight += 1
+            raise
 
     async def _read(self, series: Series, page: Page, until: int) -> _Kept:
         self._klines.budget.check_share(self._settings.share, "older history is not read now")
         with trio.move_on_after(self._settings.patience):
             async with self._places:
                 kept = await self._ask(series, msgspec.structs.replace(page, end=until))
-                self.read += 1
+                self._read_pages += 1
                 self._keep(series, page, kept)
                 return kept
         raise UpstreamUnavailable(

@@ -79,7 +79,7 @@ def _tell(
         f"  chart       {addresses[0]}/?symbol={symbol}\n"
         f"  REST        {addresses[0]}/candles/{symbol}/1m\n"
         f"  WebSocket   {socket}/ws/candles/{symbol}\n"
-        f"  for bots    {addresses[0]}/binance instead of https://api.binance.com\n"
+        f"  for bots    {addresses[0]}/binance instead of {settings.venue.rest_urls[0]}\n"
         f"  simulator   http://{host} (POST /control/faults breaks it)\n"
         f"  check it    candlesync verify {addresses[0]} --rest-url http://{host} --stream-url ws://{host}\n"
         "Ctrl-C ends it."

@@ -124,7 +124,7 @@ class Topic:
         self._statistics = HubStatistics() if statistics is None else statistics
         self.replica = Replica(series, history)
         self._parked: dict[Subscriber, Outlet] = {}
-        self._pulling: set[Subscriber] = set()
+        self._pulling: dict[Subscriber, None] = {}  # in the order in which they came, which a set would not keep
         self.written = 0
         """Messages that were written to parked subscribers."""
         self.state = State.STALE
@@ -227,7 +227,7 @@ class Topic:
     def subscribe(self, outbox: Outbox) -> Subscriber:
         """Begin an interest; the caller sets its position before it waits for anything."""
         subscriber = Subscriber(self, outbox)
-        self._pulling.add(subscriber)
+        self._pulling[subscriber] = None
         return subscriber
 
     def park(self, subscriber: Subscriber, line: Outlet) -> None:
@@ -246,12 +246,12 @@ class Topic:
             and (subscriber.life, subscriber.revision) == (replica.life, replica.revision)
             and not is_early
         ):
-            self._pulling.discard(subscriber)
+            self._pulling.pop(subscriber, None)
             self._parked[subscriber] = line
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """End an interest."""
-        self._pulling.discard(subscriber)
+        self._pulling.pop(subscriber, None)
         self._parked.pop(subscriber, None)
         subscriber.outbox.withdraw(subscriber)
         self.touch()
@@ -307,7 +307,7 @@ class Topic:
         """Let a subscriber pull again, from a revision of the present life on."""
         del self._parked[subscriber]
         subscriber.revision = revision
-        self._pulling.add(subscriber)
+        self._pulling[subscriber] = None
         subscriber.outbox.offer(subscriber)
 
     def _unpark_all(self, revision: int) -> None:

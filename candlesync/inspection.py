@@ -1,7 +1,8 @@
-"""Two questions put to REST about a series that seems whole: is its stream dead, and do its fills still stand?
+"""Two questions put to REST about a series that seems whole: is its stream dead, and does what REST lacked still stand?
 
 Silence is not death: on a thin pair no frame may come for minutes. A connection that answers pings but sends nothing is
-dead when REST knows newer trades than it has shown. And an outage minute that was filled may appear upstream later.
+dead when REST knows newer trades than it has shown. And a minute that REST lacked, so that it was filled or closed as
+the stream had last shown it, may appear there later.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class InspectionSettings(msgspec.Struct, frozen=True):
     silence_grace: float = 3.0
     """A frame may be on its way when REST shows its trades: so long it has to arrive."""
     fills_first: float = 30.0
-    """A new fill is looked at again after so long, then ever more seldom."""
+    """A minute that REST lacked is looked at again after so long, then ever more seldom."""
     fills_cap: float = 3600.0
 
 
@@ -71,19 +72,18 @@ async def _has_unshown_trades(synchronizer: Synchronizer, settings: InspectionSe
 
 
 async def watch_fills(synchronizer: Synchronizer, settings: InspectionSettings) -> None:
-    """Ask REST again for the minutes that were filled, ever more seldom. Runs until cancelled."""
+    """Ask REST again for the minutes that it lacked, ever more seldom. Runs until cancelled."""
     pause, newest = settings.fills_first, 0
     while True:
         await trio.sleep(pause)
-        filled = synchronizer.topic.replica.filled
-        if not filled or not synchronizer.sync.is_whole:
+        doubtful = synchronizer.sync.doubtful
+        if not doubtful or not synchronizer.sync.is_whole:
             pause = settings.fills_first
             continue
-        pause = settings.fills_first if max(filled) > newest else min(pause * 2, settings.fills_cap)
-        newest = max(filled)
-        before = len(filled)
+        pause = settings.fills_first if max(doubtful) > newest else min(pause * 2, settings.fills_cap)
+        newest = max(doubtful)
         try:
-            await synchronizer.inspect(min(filled))
+            await synchronizer.inspect(min(doubtful))
         except UpstreamUnavailable:
             continue
-        _log.debug("fills inspected", series=str(synchronizer.series), filled=before)
+        _log.debug("fills inspected", series=str(synchronizer.series), minutes=len(doubtful))

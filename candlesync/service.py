@@ -24,18 +24,19 @@ from candlesync.archive import Archive
 from candlesync.audit import Audit
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
+from candlesync.binance.public_paths import public_api
 from candlesync.binance.rest import Rest, open_client
 from candlesync.binance.symbols import Symbols
 from candlesync.binance.weight import WeightBudget
 from candlesync.config import Settings
 from candlesync.core.interval import Interval
 from candlesync.core.record import Record
-from candlesync.doors.binance.errors import body_of as binance_body_of
+from candlesync.doors.binance.departures import Departures
 from candlesync.doors.binance.klines import Klines
 from candlesync.doors.binance.passing import Passing
-from candlesync.doors.binance.rest import PREFIX, BinanceRest
+from candlesync.doors.binance.rest import BinanceRest
 from candlesync.doors.binance.streams import stream_routes
-from candlesync.doors.udf.routes import body_of as udf_body_of
+from candlesync.doors.forms import FORMS
 from candlesync.doors.udf.routes import udf_routes
 from candlesync.hub import Hub
 from candlesync.leases import SharedOwnership
@@ -117,9 +118,10 @@ class Service:
             self.supervisor, self.stopping, settings.max_subscriptions, settings.message_rate
         )
         self._passing = Passing(self._rest)
-        klines = Klines(self.supervisor, symbols, self._archive, self._passing)
+        klines = Klines(public_api(settings.venue), self.supervisor, symbols, self._archive, self._passing)
         binance = BinanceRest(klines, self._passing)
-        access = Access(settings.access, {PREFIX: binance_body_of, "/udf": udf_body_of})
+        departures = Departures()
+        access = Access(settings.access, FORMS)
         self.connections = Connections(
             settings.max_connections, settings.access.connections or inf, settings.access.callers, settings.message_rate
         )
@@ -148,7 +150,7 @@ class Service:
             nodes=self.nodes,
             is_alive=lambda: self._runs,
             doors=[
-                stream_routes(self.supervisor, sockets),
+                stream_routes(settings.venue, self.supervisor, sockets, departures),
                 binance.routes(),
                 udf_routes(self.supervisor, symbols, self._archive, self._rest),
             ],

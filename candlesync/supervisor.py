@@ -229,6 +229,11 @@ class Supervisor:
         """How many series clients asked for too early."""
         return self._starts.refused
 
+    @property
+    def intervals(self) -> tuple[Interval, ...]:
+        """The intervals that the venue has, shortest first."""
+        return self._symbols.intervals
+
     def _require(self, interval: Interval) -> None:
         if interval not in self._symbols.intervals:
             known = ", ".join(map(str, self._symbols.intervals))

@@ -281,9 +281,12 @@ class Synchronizer:
 
     def _committed(self, commit: Commit) -> None:
         """The commit stands in the store and is published."""
-        self._note_answer()
         self.sync.committed(commit)
-        self._tell_state()
+        if not commit.begins:
+            # One that begins a life may only have brought the store to where the replica was: what was found since then
+            # comes next, and whether the series is live is told when there is no more of it.
+            self._note_answer()
+            self._tell_state()
         # While something is missing, what the stream shows after it still waits.
         if self.sync.is_whole and not math.isinf(self._unshown_since):
             now = trio.current_time()

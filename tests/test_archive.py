@@ -38,6 +38,9 @@ async def test_older_candles_are_joined_from_pages_and_each_is_read_once(
     assert asked <= 3
     assert numbers(await archive.older(BTC, 500, before=minute(-200), joint=minute(0))) == list(range(-700, -200))
     assert len(exchange.asked) == asked
+    counted = archive.statistics()
+    assert (counted.read, counted.pages, counted.refused_for_weight) == (2, 2, 0)
+    assert counted.kept > 0
     # The store has moved on: only the page into which it reached is read again, once for a while.
     assert numbers(await archive.older(BTC, 100, before=minute(7), joint=minute(7))) == list(range(-93, 7))
     assert len(exchange.asked) == asked + 1
@@ -130,6 +133,7 @@ async def test_the_weight_that_live_series_need_is_left_to_them(
         await archive.older(BTC, 10, before=minute(-100), joint=minute(0))
     assert refused.value.retry_after >= 5
     assert exchange.asked == []
+    assert archive.statistics().refused_for_weight == 1
     await trio.sleep(61)
     assert len(await archive.older(BTC, 10, before=minute(-100), joint=minute(0))) == 10
 

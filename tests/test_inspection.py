@@ -227,6 +227,22 @@ async def test_a_real_minute_that_appears_replaces_its_fill_and_the_next_ones_ar
         assert world.topic.state is State.LIVE
 
 
+async def test_a_minute_that_only_the_stream_has_shown_is_corrected_when_rest_comes_to_have_it(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(minutes(0, 3))
+    async with watched(world) as (synchronizer, _):
+        synchronizer.frame(candle(minute(3)))
+        synchronizer.frame(forming(minute(4), trades=5))
+        world.upstream.candles = [*minutes(0, 3), *minutes(5, 5)]
+        synchronizer.frame(forming(minute(5)))
+        await trio.sleep(90)
+        assert world.candles[4] == candle(minute(4), trades=5)
+        world.upstream.candles = [*minutes(0, 3), candle(minute(4), trades=9), *minutes(5, 5)]
+        await trio.sleep(60)
+        assert world.candles[4] == candle(minute(4), trades=9)
+
+
 async def test_a_new_fill_is_looked_at_soon_also_after_older_ones(autojump_clock: MockClock) -> None:
     world = World(minutes(0, 3))
     async with with_fills(world) as synchronizer:

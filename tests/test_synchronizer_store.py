@@ -322,6 +322,26 @@ async def test_what_was_found_before_the_store_fell_back_is_not_asked_for_again(
         await world.check_store_and_topic_agree()
 
 
+async def test_a_new_life_is_not_live_before_what_was_found_is_in_it(autojump_clock: MockClock) -> None:
+    """Found by simulation: after a reconnect a wiped store was made whole, called live, and only then up to date."""
+    world = DistantWorld()
+    told: list[tuple[State, int]] = []
+
+    def note() -> None:
+        told.append((world.topic.state, world.candles[-1].open_time))
+
+    async with world.running() as synchronizer:
+        world.topic.on_state_change = note
+        synchronizer.lost()
+        world.store.fall_back(None)
+        world.upstream.candles = minutes(0, 6)
+        synchronizer.connected()
+        await trio.sleep(1)
+        assert told[-1] == (State.LIVE, minute(6))
+        assert [time for state, time in told if state is State.LIVE] == [minute(6)]
+        await world.check_store_and_topic_agree()
+
+
 @pytest.mark.parametrize("happened", [True, False])
 async def test_a_new_life_of_unknown_outcome_is_settled_too(autojump_clock: MockClock, happened: bool) -> None:
     world = DistantWorld()

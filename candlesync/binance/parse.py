@@ -1,10 +1,11 @@
-"""What Binance says, read into our own words: stream frames, kline rows, errors, exchange info.
+"""What Binance says, read into our own words: stream frames, kline rows, errors, the time.
 
 Pure and synchronous. A text that is not what Binance documents raises one error that says what was wrong, at bounded
 length; it never becomes a candle, and a bad row never becomes a hole.
 
 Sources: developers.binance.com, Spot, "WebSocket Streams" (frames, subscriptions, serverShutdown), "Market Data
-endpoints" (klines), "General endpoints" (exchangeInfo), "Error codes"; and the recordings that the tests read.
+endpoints" (klines), "General endpoints" (time), "Error codes"; and the recordings that the tests read. The list of
+symbols is read in `candlesync.binance.listing`.
 """
 
 from __future__ import annotations
@@ -17,21 +18,14 @@ from typing import Annotated, Any
 
 import msgspec
 
+from candlesync.binance.text import EXCERPT, UNREADABLE, excerpt, is_decimal, is_symbol
 from candlesync.core.candle import DECIMAL, LAST_TIME, Candle, Series
 from candlesync.core.interval import Interval
 from candlesync.errors import UnreadableAnswer, UnreadableFrame
 
-_EXCERPT = 120
-"""Characters of a foreign text that may stand in a message of ours: frames and bodies can be megabytes."""
-
 _NAME = 64
 """Characters of an event's name or a request's id; the longest that Binance documents has 36."""
 
-_SYMBOL = r"(?:[^\Wa-z]|[-.]){1,50}"
-"""Binance's own rule, `^[\\w\\-._&&[^a-z]]{1,50}$` (error -1100), with letters beyond ASCII, as it lists since 2025."""
-
-_decimal = re.compile(DECIMAL).fullmatch
-_symbol = re.compile(_SYMBOL).fullmatch
 _nine_decimals = re.compile(rf"{DECIMAL} " * 9).fullmatch
 """Nine decimals, a space after each, in one match. A value with a space in it would make a tenth: no match."""
 
@@ -73,31 +67,6 @@ class BinanceError(msgspec.Struct, frozen=True):
     code: int
     msg: str
     """At most 120 characters of it."""
-
-
-class SymbolInfo(msgspec.Struct, frozen=True, rename="camel"):
-    """One symbol that Binance lists. Only its name is sure to be there."""
-
-    symbol: str
-    status: str = ""
-    """``TRADING``, ``BREAK``, …; empty when Binance does not say."""
-    base_asset: str = ""
-    quote_asset: str = ""
-    is_spot: bool = msgspec.field(default=True, name="isSpotTradingAllowed")
-    tick_size: str = ""
-    """By which its prices move, a decimal; empty when Binance does not say, or says that any price will do (0)."""
-    step_size: str = ""
-    """The same of its volumes."""
-
-
-class ExchangeInfo(msgspec.Struct, frozen=True):
-    """What Binance lists, and how much it may be asked."""
-
-    symbols: dict[str, SymbolInfo]
-    weight_limit: int | None
-    """Request weight a minute and IP; `None` when the answer does not say."""
-    unreadable: int
-    """Symbols that were left out because they are not what Binance documents."""
 
 
 class _Values(msgspec.Struct, gc=False):
@@ -147,44 +116,15 @@ class _Frame(msgspec.Struct, gc=False):
     data: _Event | None = None
 
 
-class _RateLimit(msgspec.Struct, rename="camel"):
-    rate_limit_type: str
-    interval: str
-    interval_num: int
-    limit: int
-
-
-class _Listed(SymbolInfo, frozen=True, rename="camel"):
-    filters: msgspec.Raw = msgspec.Raw(b"[]")
-
-
-class _Filter(msgspec.Struct, rename="camel"):
-    filter_type: str = ""
-    tick_size: str = ""
-    step_size: str = ""
-
-
 class _ServerTime(msgspec.Struct, rename="camel"):
     server_time: _Time
-
-
-class _ExchangeInfo(msgspec.Struct, rename="camel"):
-    symbols: list[msgspec.Raw]
-    rate_limits: list[msgspec.Raw] = []
 
 
 _frame = msgspec.json.Decoder(_Frame)
 _anything = msgspec.json.Decoder()
 _rows = msgspec.json.Decoder(list[_Row])
 _error = msgspec.json.Decoder(BinanceError)
-_exchange_info = msgspec.json.Decoder(_ExchangeInfo)
-_listed = msgspec.json.Decoder(_Listed)
-_filters = msgspec.json.Decoder(list[_Filter])
 _server_time = msgspec.json.Decoder(_ServerTime)
-_rate_limit = msgspec.json.Decoder(_RateLimit)
-
-_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""What msgspec raises for a foreign text: bad JSON or types, bad UTF-8 or a lone surrogate, nesting too deep."""
 
 
 def parse_frame(text: str | bytes) -> Kline | Acknowledgement | ServerShutdown | Ignored:
@@ -195,7 +135,7 @@ def parse_frame(text: str | bytes) -> Kline | Acknowledgement | ServerShutdown |
     """
     try:
         frame = _frame.decode(text)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return _other_frame(text, str(error))
     if frame.data is not None and frame.stream is not None:
         event, symbol, bar, sent_at = frame.data.e, frame.data.s, frame.data.k, frame.data.event_time
@@ -204,7 +144,7 @@ def parse_frame(text: str | bytes) -> Kline | Acknowledgement | ServerShutdown |
     else:
         return _other_frame(text, "no event in it")
     if event != "kline":
-        return _other_frame(text, f"a kline's fields in an event called {_excerpt(event)}")
+        return _other_frame(text, f"a kline's fields in an event called {excerpt(event)}")
     fault = _fault(bar)
     if fault is not None:
         raise UnreadableFrame(f"kline frame: {fault}")
@@ -218,10 +158,8 @@ def parse_rows(body: bytes) -> tuple[Candle, ...]:
     """
     try:
         rows = _rows.decode(body)
-    except _UNREADABLE as error:
-        raise UnreadableAnswer(
-            f"klines answer: {_excerpt(error)}; documented: an array of rows of 12 fields"
-        ) from error
+    except UNREADABLE as error:
+        raise UnreadableAnswer(f"klines answer: {excerpt(error)}; documented: an array of rows of 12 fields") from error
     for number, row in enumerate(rows):
         fault = _fault(row)
         if fault is not None:
@@ -241,89 +179,30 @@ def parse_error(body: bytes) -> BinanceError | None:
     """Read the body of a refused request; `None` when it is not Binance's own (a proxy's page, nothing at all)."""
     try:
         error = _error.decode(body)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
-    return BinanceError(error.code, error.msg[:_EXCERPT])
-
-
-def parse_exchange_info(body: bytes) -> ExchangeInfo:
-    """Read an exchangeInfo answer. A symbol that cannot be read is left out and counted.
-
-    Raises `UnreadableAnswer` when it is no such answer or lists no symbol that can be read: an exchange without
-    symbols would make each of them unknown.
-    """
-    try:
-        answer = _exchange_info.decode(body)
-    except _UNREADABLE as error:
-        raise UnreadableAnswer(f"exchangeInfo answer: {_excerpt(error)}; documented: symbols and rateLimits") from error
-    symbols: dict[str, SymbolInfo] = {}
-    unreadable = 0
-    for raw in answer.symbols:
-        try:
-            info = _with_steps(_listed.decode(raw))
-        except _UNREADABLE:
-            unreadable += 1
-            continue
-        if _symbol(info.symbol):
-            symbols[info.symbol] = info
-        else:
-            unreadable += 1
-    if not symbols:
-        raise UnreadableAnswer(f"exchangeInfo answer: none of its {len(answer.symbols)} symbols can be read")
-    return ExchangeInfo(symbols, _weight_limit(answer.rate_limits), unreadable)
+    return BinanceError(error.code, error.msg[:EXCERPT])
 
 
 def parse_server_time(body: bytes) -> int:
     """Read a ``time`` answer: UNIX milliseconds. Raises `UnreadableAnswer`."""
     try:
         return _server_time.decode(body).server_time
-    except _UNREADABLE as error:
-        raise UnreadableAnswer(f"time answer: {_excerpt(error)}; documented: serverTime") from error
-
-
-def _with_steps(listed: _Listed) -> SymbolInfo:
-    """A symbol with what its filters say of its steps. A symbol whose filters cannot be read is still listed."""
-    info = {name: getattr(listed, name) for name in SymbolInfo.__struct_fields__}
-    try:
-        filters = _filters.decode(listed.filters)
-    except _UNREADABLE:
-        filters = []
-    for one in filters:
-        if one.filter_type == "PRICE_FILTER":
-            info["tick_size"] = _step(one.tick_size)
-        elif one.filter_type == "LOT_SIZE":
-            info["step_size"] = _step(one.step_size)
-    return SymbolInfo(**info)
-
-
-def _step(text: str) -> str:
-    return text if _decimal(text) and Decimal(text) else ""
-
-
-def _weight_limit(rate_limits: list[msgspec.Raw]) -> int | None:
-    for raw in rate_limits:
-        try:
-            rate = _rate_limit.decode(raw)
-        except _UNREADABLE:
-            continue
-        # The header that we count by, X-MBX-USED-WEIGHT-1M, is of one minute: no other span will do.
-        one_minute = (rate.interval, rate.interval_num) == ("MINUTE", 1)
-        if rate.rate_limit_type == "REQUEST_WEIGHT" and one_minute and rate.limit > 0:
-            return rate.limit
-    return None
+    except UNREADABLE as error:
+        raise UnreadableAnswer(f"time answer: {excerpt(error)}; documented: serverTime") from error
 
 
 def _other_frame(text: str | bytes, fault: str) -> Acknowledgement | ServerShutdown | Ignored:
     """Read a frame that is not a good kline; ``fault`` says why it is not, in case it is nothing else either."""
     try:
         shape = _anything.decode(text)
-    except _UNREADABLE as error:
-        raise UnreadableFrame(f"frame: {_excerpt(error)}; documented: a JSON object") from error
+    except UNREADABLE as error:
+        raise UnreadableFrame(f"frame: {excerpt(error)}; documented: a JSON object") from error
     match shape:
         case {"stream": str(), "data": event} | ({"e": _} as event):
             return _other_event(event, fault)
         case {"error": {"code": int(code), "msg": str(msg)}} | {"code": int(code), "msg": str(msg)}:
-            return Acknowledgement(_request_id(shape), f"{code}: {msg[:_EXCERPT]}")
+            return Acknowledgement(_request_id(shape), f"{code}: {msg[:EXCERPT]}")
         case {"result": _, "id": _}:
             return Acknowledgement(_request_id(shape), None)
     raise _undocumented(fault)
@@ -353,18 +232,18 @@ def _request_id(answer: dict[str, Any]) -> int | str | None:
 
 def _undocumented(fault: str) -> UnreadableFrame:
     known = "a kline, another event, or an answer with its id"
-    return UnreadableFrame(f"frame: {_excerpt(fault)}; documented: {known}")
+    return UnreadableFrame(f"frame: {excerpt(fault)}; documented: {known}")
 
 
 @lru_cache(maxsize=4096)  # the same few names come again and again; only good ones are kept
 def _series(stream: str | None, symbol: str, inside: str, interval: Interval) -> Series:
     """The series of a kline by all the names in its frame; raises `UnreadableFrame` when they do not fit."""
-    if symbol != inside or not _symbol(symbol):
-        names = f"{_excerpt(symbol)} outside and {_excerpt(inside)} inside"
+    if symbol != inside or not is_symbol(symbol):
+        names = f"{excerpt(symbol)} outside and {excerpt(inside)} inside"
         raise UnreadableFrame(f"kline frame: symbols {names}; documented: one name, twice")
     # Binance documents stream names as the symbol in lower case, with the interval as it is.
     if stream is not None and stream != f"{symbol.lower()}@kline_{interval}":
-        raise UnreadableFrame(f"kline frame: stream {_excerpt(stream)} around a kline of {symbol} {interval}")
+        raise UnreadableFrame(f"kline frame: stream {excerpt(stream)} around a kline of {symbol} {interval}")
     return Series(symbol, interval)
 
 
@@ -375,7 +254,7 @@ def _fault(values: _Values) -> str | None:
         f"{values.taker_base_volume} {values.taker_quote_volume} {values.unused} "
     )
     if not _nine_decimals(decimals):
-        return f"{_excerpt(_not_decimal(values))} where a decimal like 37012.31000000 is documented"
+        return f"{excerpt(_not_decimal(values))} where a decimal like 37012.31000000 is documented"
     if _is_under(values.high, values.low):
         return f"high {values.high} under low {values.low}"
     if values.close_time < values.open_time:
@@ -393,7 +272,7 @@ def _is_under(one: str, other: str) -> bool:
 
 def _not_decimal(values: _Values) -> str:
     texts = (value for value in msgspec.structs.astuple(values)[:12] if isinstance(value, str))
-    return next(text for text in texts if not _decimal(text))
+    return next(text for text in texts if not is_decimal(text))
 
 
 def _candle(values: _Values, *, closed: bool) -> Candle:
@@ -412,9 +291,3 @@ def _candle(values: _Values, *, closed: bool) -> Candle:
         unused=values.unused,
         closed=closed,
     )
-
-
-def _excerpt(text: object) -> str:
-    """A foreign text for a message or a log line: one line, printable ASCII, bounded."""
-    shown = ascii(str(text)[: _EXCERPT + 1])
-    return shown if len(shown) <= _EXCERPT else shown[:_EXCERPT] + "…"

@@ -1,11 +1,9 @@
-"""What Binance answers to everybody: the paths that may be passed on for a client, and what each of them costs.
+"""What Binance answers to everybody: how a path that may be passed on for a client is told of.
 
-Nothing that is not in this table is ever asked: a path that a client sends only finds its place here, and what goes
-upstream is the table's own text. Of the parameters, the names are the table's and the values have been looked at: odd
-ones (SQL, say) are what Binance's firewall answers, and it would then refuse this whole IP.
-
-Source: rest-api.md of github.com/binance/binance-spot-api-docs, "General endpoints" and "Market Data endpoints", as of
-2026-07. None of these needs a key.
+Nothing that is not in a table (`candlesync.binance.public_paths`) is ever asked: a path that a client sends only finds
+its place there, and what goes upstream is the table's own text. Of the parameters, the names are the table's and the
+values have been looked at: odd ones (SQL, say) are what Binance's firewall answers, and it would then refuse this whole
+IP.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from candlesync.binance.venue import SPOT
+from candlesync.binance.venue import Venue
 
 _SYMBOL = r"[\w\-._&&[^a-z]]{1,50}"
 """Java's syntax, as Binance's error bodies have it; since 2025-12 there are symbols that are not ASCII."""
@@ -53,145 +51,66 @@ Values: TypeAlias = Mapping[str, str]
 """The parameters of a question."""
 
 
+class Answered(Enum):
+    """From where a question is answered."""
+
+    HERE = "here"
+    CANDLES = "candles"
+    """From the verified store, and what is older from Binance's history."""
+    LISTING = "listing"
+    """From Binance's last list of symbols."""
+    PASSED_ON = "passed on"
+
+
+class Weight(msgspec.Struct, frozen=True):
+    """What Binance counts for a question."""
+
+    words: str
+    of: Callable[[Values], int]
+
+
 class PublicPath(msgspec.Struct, frozen=True, kw_only=True):
     """A path that everybody may ask, with `GET`."""
 
     path: str
+    summary: str
     parameters: Mapping[str, Kind]
     mandatory: tuple[str, ...] = ()
-    weigh: Callable[[Values], int]
-    """The weight that Binance counts for a question."""
+    weight: Weight
+    answered: Answered = Answered.PASSED_ON
     fresh: float | None = 0.0
     """For how many seconds an answer is given again. 0: only to those who ask while it is on its way. `None`: not even
     to them."""
     longest: int = 8 * 1024 * 1024
     """Bytes of an answer at most: all tickers of 24 hours have some 2 MB."""
 
-
-def _always(weight: int) -> Callable[[Values], int]:
-    return lambda _: weight
-
-
-def _by_limit(values: Values) -> int:
-    limit = int(values.get("limit", "100"))
-    return next((weight for most, weight in ((100, 5), (500, 25), (1000, 50)) if limit <= most), 250)
+    def weigh(self, values: Values) -> int:
+        """What Binance counts for a question with these values, which have been checked."""
+        return self.weight.of(values)
 
 
-def _count(values: Values) -> int:
-    """How many symbols are named; 0: none, so all are meant."""
-    return values["symbols"].count(",") + 1 if "symbols" in values else int("symbol" in values)
+class PublicApi(msgspec.Struct, frozen=True, kw_only=True):
+    """What one venue answers to everybody."""
 
+    venue: Venue
+    paths: tuple[PublicPath, ...]
+    private: frozenset[str]
+    """Words after the version, as in ``/api/v3/order``, of the paths that need a key."""
+    has_microseconds: bool = False
+    """Whether times are given, and taken, in microseconds too (spot, since 2025-01)."""
+    is_limit_capped: bool = True
+    """Whether a limit above the venue's page means a page; otherwise it is refused (-1130)."""
 
-def _one_or_all(values: Values) -> int:
-    return 2 if "symbol" in values else 4
+    def at(self, endpoint: str) -> PublicPath:
+        """The path of an endpoint such as ``klines``; raises `KeyError` where the venue has none."""
+        wanted = self.venue.path(endpoint)
+        for path in self.paths:
+            if path.path == wanted:
+                return path
+        raise KeyError(endpoint)
 
-
-def _each(weight: int, most: int) -> Callable[[Values], int]:
-    return lambda values: min(most, weight * _count(values)) or most
-
-
-def _of_24_hours(values: Values) -> int:
-    count = _count(values)
-    return 80 if not count or count > 100 else 40 if count > 20 else 2
-
-
-_SYMBOL_ONLY = {"symbol": Kind.SYMBOL}
-_TRADES = {"symbol": Kind.SYMBOL, "limit": Kind.NUMBER}
-_SOME = {"symbol": Kind.SYMBOL, "symbols": Kind.SYMBOLS, "symbolStatus": Kind.WORD}
-_KLINES = {
-    "symbol": Kind.SYMBOL,
-    "interval": Kind.WORD,
-    "startTime": Kind.NUMBER,
-    "endTime": Kind.NUMBER,
-    "timeZone": Kind.TIME_ZONE,
-    "limit": Kind.NUMBER,
-}
-
-KLINES = PublicPath(
-    path="/api/v3/klines", parameters=_KLINES, mandatory=("symbol", "interval"), weigh=_always(SPOT.klines_weight(1000))
-)
-UI_KLINES = PublicPath(
-    path="/api/v3/uiKlines",
-    parameters=_KLINES,
-    mandatory=("symbol", "interval"),
-    weigh=_always(SPOT.klines_weight(1000)),
-)
-EXCHANGE_INFO = PublicPath(
-    path="/api/v3/exchangeInfo",
-    parameters={
-        "symbol": Kind.SYMBOL,
-        "symbols": Kind.SYMBOLS,
-        "permissions": Kind.WORDS,
-        "showPermissionSets": Kind.WORD,
-        "symbolStatus": Kind.WORD,
-    },
-    weigh=_always(SPOT.exchange_info_weight),
-    fresh=60.0,
-    longest=64 * 1024 * 1024,
-)
-PING = PublicPath(path="/api/v3/ping", parameters={}, weigh=_always(1))
-TIME = PublicPath(path="/api/v3/time", parameters={}, weigh=_always(1), fresh=None)
-
-PUBLIC_PATHS = (
-    KLINES,
-    UI_KLINES,
-    EXCHANGE_INFO,
-    PING,
-    TIME,
-    PublicPath(
-        path="/api/v3/depth",
-        parameters={**_TRADES, "symbolStatus": Kind.WORD},
-        mandatory=("symbol",),
-        weigh=_by_limit,
-    ),
-    PublicPath(path="/api/v3/trades", parameters=_TRADES, mandatory=("symbol",), weigh=_always(25)),
-    PublicPath(
-        path="/api/v3/historicalTrades",
-        parameters={**_TRADES, "fromId": Kind.NUMBER},
-        mandatory=("symbol",),
-        weigh=_always(25),
-    ),
-    PublicPath(
-        path="/api/v3/historicalBlockTrades",
-        parameters={"symbol": Kind.SYMBOL, "fromId": Kind.NUMBER, "limit": Kind.NUMBER},
-        mandatory=("symbol", "fromId"),
-        weigh=_always(25),
-    ),
-    PublicPath(
-        path="/api/v3/aggTrades",
-        parameters={
-            "symbol": Kind.SYMBOL,
-            "fromId": Kind.NUMBER,
-            "startTime": Kind.NUMBER,
-            "endTime": Kind.NUMBER,
-            "limit": Kind.NUMBER,
-        },
-        mandatory=("symbol",),
-        weigh=_always(4),
-    ),
-    PublicPath(path="/api/v3/avgPrice", parameters=_SYMBOL_ONLY, mandatory=("symbol",), weigh=_always(2)),
-    PublicPath(path="/api/v3/ticker/24hr", parameters={**_SOME, "type": Kind.WORD}, weigh=_of_24_hours, fresh=1.0),
-    PublicPath(
-        path="/api/v3/ticker/tradingDay",
-        parameters={**_SOME, "timeZone": Kind.TIME_ZONE, "type": Kind.WORD},
-        weigh=_each(4, 200),
-        fresh=1.0,
-    ),
-    PublicPath(path="/api/v3/ticker/price", parameters=_SOME, weigh=_one_or_all),
-    PublicPath(path="/api/v3/ticker/bookTicker", parameters=_SOME, weigh=_one_or_all),
-    PublicPath(
-        path="/api/v3/ticker",
-        parameters={**_SOME, "windowSize": Kind.WORD, "type": Kind.WORD},
-        weigh=_each(4, 200),
-        fresh=1.0,
-    ),
-    PublicPath(path="/api/v3/executionRules", parameters=_SOME, weigh=_each(2, 40), fresh=60.0),
-    PublicPath(path="/api/v3/referencePrice", parameters=_SYMBOL_ONLY, mandatory=("symbol",), weigh=_always(2)),
-    PublicPath(
-        path="/api/v3/referencePrice/calculation",
-        parameters={"symbol": Kind.SYMBOL, "symbolStatus": Kind.WORD},
-        mandatory=("symbol",),
-        weigh=_always(2),
-    ),
-)
-"""All of them. The ticker's window is of the last minutes or days, and its figures are as good a second later."""
+    def is_private(self, path: str) -> bool:
+        """Whether a path that is not in the table, without its first slash, is one that needs a key."""
+        words = path.split("/")
+        root = self.venue.prefix.split("/")[1]
+        return words[0] in {"sapi", "wapi"} or (words[0] == root and not self.private.isdisjoint(words[2:3]))

@@ -37,7 +37,8 @@ import trio
 
 import candlesync
 from candlesync.binance.hosts import Hosts
-from candlesync.binance.parse import ExchangeInfo, parse_error, parse_exchange_info, parse_rows, parse_server_time
+from candlesync.binance.listing import ExchangeInfo, parse_exchange_info
+from candlesync.binance.parse import parse_error, parse_rows, parse_server_time
 from candlesync.binance.venue import SPOT, Venue
 from candlesync.binance.weight import Spend, WeightBudget, WeightSettings
 from candlesync.core.candle import Candle, Series

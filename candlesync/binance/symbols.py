@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 import trio
 
-from candlesync.binance.parse import SymbolInfo
+from candlesync.binance.listing import SymbolInfo
 from candlesync.binance.rest import Rest
 from candlesync.core.interval import Interval
 from candlesync.errors import UnknownSymbol, UpstreamUnavailable

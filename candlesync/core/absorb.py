@@ -42,6 +42,8 @@ class Absorbed(msgspec.Struct):
     appended: int = 0
     filled: int = 0
     corrected: int = 0
+    given_up: list[int] = msgspec.field(default_factory=list)
+    """Open times that are closed as the stream last showed them, for want of a row."""
 
 
 def absorb(replica: Replica, rows: Sequence[Candle], evidence: Evidence) -> Absorbed:
@@ -196,6 +198,7 @@ class _Reading:
         # all there is, and a chart cannot wait for ever. A final row that comes later corrects it.
         if self._evidence.give_up:
             self._append(msgspec.structs.replace(shown, closed=True))
+            self.absorbed.given_up.append(time)
         return self._evidence.give_up
 
     def _append(self, candle: Candle) -> None:

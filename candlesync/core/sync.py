@@ -28,7 +28,7 @@ from enum import Enum
 import msgspec
 
 from candlesync.core.absorb import Absorbed, Evidence, absorb, refill
-from candlesync.core.candle import Candle
+from candlesync.core.candle import Candle, same_values
 from candlesync.core.gap import Gap
 from candlesync.core.merge import Source, merge
 from candlesync.core.pending import Pending
@@ -134,6 +134,8 @@ class Sync:
         self._suspects: tuple[Gap, ...] = ()
         self._paused = False
         self._patience = rules.outage_patience
+        self._unproven: set[int] = set()
+        """Open times of what was closed as the stream last showed it, until a final row says the same."""
         self.statistics = Statistics()
 
     # --- what is known
@@ -159,6 +161,13 @@ class Sync:
     def is_whole(self) -> bool:
         """Whether the tail was confirmed since the last (re)connect and nothing is known to be missing after it."""
         return len(self._replica) > 0 and self._confirmed and not self._gap
+
+    @property
+    def doubtful(self) -> set[int]:
+        """Open times of closed candles for which REST had no row: it may come to have one, which corrects them."""
+        first = self._replica.first
+        self._unproven = {time for time in self._unproven if first is not None and time >= first.open_time}
+        return self._replica.filled | self._unproven
 
     # --- events
 
@@ -219,6 +228,7 @@ class Sync:
         self._wait = None
         is_full = len(rows) >= self._rules.page
         rows = self._on_grid(rows)
+        self._note_proven(rows)
         unshown = self._shows_news(rows)
         if ask.start is not None and is_full:
             # More is missing than one answer holds. Ask for the newest: they either reach back to the tail, or the gap
@@ -237,6 +247,7 @@ class Sync:
         # A series begins whole, or it would be served without its newest candles while the outage rule takes its time.
         self._restart = found.begins and bool(found.missing)
         self._found = found if found.changes and not self._restart else None
+        self._unproven.update(found.given_up)
         self._count(self._found)
         is_current = self._connected and ask.connection == self._connection
         if is_current and not found.missing and self._covers_tail(rows, found):
@@ -246,12 +257,13 @@ class Sync:
         return unshown
 
     def inspected(self, rows: Sequence[Candle]) -> bool:
-        """REST was asked about a series that is whole (its stream is silent, or it holds fills): take what it shows.
+        """REST was asked about a series that is whole (its stream is silent, or it is `doubtful`): take what it shows.
 
         Corrections and real minutes in place of fills are taken; for what is missing or comes after the tail there
         is `decide`. Returns whether the rows show trades that the stream had not shown.
         """
         rows = self._on_grid(rows)
+        self._note_proven(rows)
         unshown = self._shows_news(rows)
         if self.is_whole and self._found is None and rows:
             found = absorb(self._replica, rows, Evidence(missing=(), pending=self._pending, give_up=False))
@@ -354,6 +366,13 @@ class Sync:
             for row in rows
             if row.open_time >= newest.open_time
         )
+
+    def _note_proven(self, rows: Sequence[Candle]) -> None:
+        # What differs stays in doubt: it is corrected, and that commit may still fail.
+        for row in rows if self._unproven else ():
+            known = self._replica.get(row.open_time)
+            if row.closed and known is not None and same_values(known, row):
+                self._unproven.discard(row.open_time)
 
     def _note_missing(self, found: Absorbed) -> None:
         """Missing minutes are suspects until REST, asked again after the pause, still does not show them."""

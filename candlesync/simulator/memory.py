@@ -23,7 +23,7 @@ from wsproto.utilities import LocalProtocolError
 from candlesync.simulator.exchange import Exchange
 from candlesync.simulator.session import ClientGone
 
-_Stream = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
+MemoryStream = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
 
 _HANDSHAKE_SECONDS = 60.0
 """How long a client has to say what it wants."""
@@ -53,7 +53,7 @@ async def connect_in_memory(
     if not exchange.running:
         raise HandshakeError
     client_end, server_end = trio.testing.memory_stream_pair()
-    exchange.start_soon(_serve, exchange, server_end)
+    exchange.start_soon(serve_stream, exchange, server_end)
     try:
         async with trio.open_nursery() as nursery:
             try:
@@ -98,8 +98,8 @@ def _alone(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return found
 
 
-async def _serve(exchange: Exchange, stream: _Stream) -> None:
-    """The exchange's end of a connection, from its handshake on."""
+async def serve_stream(exchange: Exchange, stream: MemoryStream) -> None:
+    """The exchange's end of a connection over one half of a memory stream pair, from its handshake on."""
     try:
         async with trio.open_nursery() as nursery:
             with suppress(ConnectionClosed):
@@ -116,7 +116,7 @@ async def _serve(exchange: Exchange, stream: _Stream) -> None:
         _break(stream)
 
 
-async def _request(nursery: trio.Nursery, stream: _Stream) -> WebSocketRequest:
+async def _request(nursery: trio.Nursery, stream: MemoryStream) -> WebSocketRequest:
     with trio.move_on_after(_HANDSHAKE_SECONDS):
         return await wrap_server_stream(nursery, stream)
     raise ConnectionClosed(None)  # nothing else ends the wait for a client that has gone
@@ -125,7 +125,7 @@ async def _request(nursery: trio.Nursery, stream: _Stream) -> WebSocketRequest:
 class _MemoryTransport:
     """The exchange's end of a WebSocket in memory."""
 
-    def __init__(self, connection: WebSocketConnection, stream: _Stream) -> None:
+    def __init__(self, connection: WebSocketConnection, stream: MemoryStream) -> None:
         self._connection = connection
         self._stream = stream
 
@@ -154,7 +154,7 @@ class _MemoryTransport:
         _break(self._stream)
 
 
-def _break(stream: _Stream) -> None:
+def _break(stream: MemoryStream) -> None:
     """Close both directions at once; the other end sees the connection broken."""
     stream.send_stream.close()
     stream.receive_stream.close()

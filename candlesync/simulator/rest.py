@@ -29,7 +29,14 @@ from candlesync.simulator.market import Market
 from candlesync.simulator.parameters import BadRequest, Parameters, malformed
 from candlesync.simulator.rewriting import rewrite
 from candlesync.simulator.symbols import contract_description, description
-from candlesync.simulator.tickers import Tickers, Values, weight_of_day, weight_of_depth, weight_of_price
+from candlesync.simulator.tickers import (
+    Tickers,
+    Values,
+    weight_of_day,
+    weight_of_depth,
+    weight_of_each,
+    weight_of_price,
+)
 from candlesync.simulator.venue import Venue
 from candlesync.simulator.weight import RequestWeight
 from candlesync.simulator.zones import offset_of, zoned_page
@@ -65,8 +72,8 @@ class Rest:
             f"{venue.rest}/exchangeInfo": (lambda _: venue.exchange_info_weight, self._exchange_info),
             f"{venue.rest}/klines": (self._klines_weight, self._klines),
         }
-        if venue.rest == "/api/v3":
-            self._endpoints |= self._of_spot(Tickers(market))
+        tickers = Tickers(market)
+        self._endpoints |= self._of_spot(tickers) if venue.rest == "/api/v3" else self._of_futures(tickers)
 
     def _of_spot(self, tickers: Tickers) -> dict[str, tuple[Callable[[Values], int], Callable[[Query], bytes]]]:
         """What only the spot venue is simulated with."""
@@ -75,10 +82,34 @@ class Rest:
             "/api/v3/ticker/price": (weight_of_price, self._some(tickers.price)),
             "/api/v3/ticker/bookTicker": (weight_of_price, self._some(tickers.book)),
             "/api/v3/ticker/24hr": (weight_of_day, self._some(tickers.day, "type")),
+            "/api/v3/ticker": (weight_of_each(4, 200), self._some(tickers.rolling, "windowSize", "type")),
+            "/api/v3/ticker/tradingDay": (
+                weight_of_each(4, 200),
+                self._some(tickers.trading_day, "timeZone", "type"),
+            ),
             "/api/v3/avgPrice": (lambda _: 2, self._one(tickers.average)),
             "/api/v3/depth": (weight_of_depth, self._one(tickers.depth, "limit")),
             "/api/v3/trades": (lambda _: 25, self._one(tickers.trades, "limit")),
+            "/api/v3/historicalTrades": (lambda _: 25, self._one(tickers.trades, "limit", "fromId")),
             "/api/v3/aggTrades": (lambda _: 4, self._one(tickers.aggregate_trades, "limit")),
+        }
+
+    def _of_futures(self, tickers: Tickers) -> dict[str, tuple[Callable[[Values], int], Callable[[Query], bytes]]]:
+        """What only the futures venue is simulated with: as on spot, without the ``time`` that prices have there."""
+        one = ("symbol",)
+
+        def by_symbol(single: int, every: int) -> Callable[[Values], int]:
+            return lambda values: single if "symbol" in values else every
+
+        def some(tell: Callable[[Parameters, int], bytes]) -> Callable[[Query], bytes]:
+            return lambda query: tell(Parameters(query, optional=one), self._clock.now())
+
+        return {
+            "/fapi/v1/ticker/price": (by_symbol(1, 2), some(tickers.price)),
+            "/fapi/v1/ticker/bookTicker": (by_symbol(2, 5), some(tickers.book)),
+            "/fapi/v1/ticker/24hr": (by_symbol(1, 40), some(tickers.day)),
+            "/fapi/v1/trades": (lambda _: 5, self._one(tickers.trades, "limit")),
+            "/fapi/v1/aggTrades": (lambda _: 20, self._one(tickers.aggregate_trades, "limit")),
         }
 
     @property
@@ -191,6 +222,8 @@ class Rest:
             raise BadRequest(-1120, "Invalid interval.")
         offset = offset_of(parameters.text("timeZone"))
         now = self._clock.now() - sum(fault.by_ms for fault in self._faults.active(RestBehind, symbol))
+        if limit is not None and limit > self._venue.most_rows and not self._venue.is_limit_capped:
+            raise BadRequest(-1130, "Data sent for parameter 'limit' is not valid.")
         limit = min(500 if limit is None else limit, self._venue.most_rows)
         if offset:
             page = zoned_page(self._market, symbol, interval, offset, start=start, end=end, limit=limit, now=now)

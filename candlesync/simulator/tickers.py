@@ -1,11 +1,12 @@
 """What else the REST API says of the market (rest-api.md, "Market Data endpoints"): prices, tickers, book and trades.
 
 All of it is derived from the candles and the trades inside them, so that it agrees with klines and streams. Not
-simulated: ``symbolStatus``, other windows than a day, and old trades.
+simulated: ``symbolStatus``, and trades older than the newest thousand candles of a symbol's finest interval.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,14 +16,19 @@ from candlesync.core.interval import DAY, MINUTE, Interval
 from candlesync.simulator.bars import ONE, Bar, Kline, aggregate, bar_of, decimal_text
 from candlesync.simulator.chance import below, chance, share
 from candlesync.simulator.market import Market
-from candlesync.simulator.parameters import BadRequest, Parameters
+from candlesync.simulator.parameters import BadRequest, Parameters, malformed
 from candlesync.simulator.tape import Group
+from candlesync.simulator.zones import offset_of
 
 Values = Mapping[str, str]
 
 _DEEPEST = 5_000
 _MOST_TRADES = 1_000
 _AVERAGE_MINUTES = 5
+_WINDOW = re.compile(r"([1-9][0-9]?)([mhd])", re.ASCII)
+_MOST = {"m": 59, "h": 23, "d": 7}
+_LENGTHS = {"m": MINUTE, "h": 60 * MINUTE, "d": DAY}
+"""rest-api.md, "Rolling window price change statistics"."""
 
 
 def weight_of_depth(values: Values) -> int:
@@ -36,6 +42,11 @@ def weight_of_day(values: Values) -> int:
     """By the number of symbols."""
     count = values["symbols"].count(",") + 1 if "symbols" in values else int("symbol" in values)
     return 80 if count == 0 or count > 100 else 40 if count > 20 else 2
+
+
+def weight_of_each(weight: int, most: int) -> Callable[[Values], int]:
+    """By each symbol, up to a maximum."""
+    return lambda values: min(most, weight * (values.get("symbols", "").count(",") + 1))
 
 
 def weight_of_price(values: Values) -> int:
@@ -62,10 +73,29 @@ class Tickers:
         is_mini = (parameters.text("type") or "FULL") == "MINI"
         return self._each(parameters, lambda symbol: self._day(symbol, now, is_mini=is_mini))
 
+    def trading_day(self, parameters: Parameters, now: int) -> bytes:
+        """``ticker/tradingDay``: since midnight, in UTC or another zone."""
+        offset = offset_of(parameters.text("timeZone"))
+        start = Interval.D1.floor(now + offset) - offset
+        return self._since(parameters, now, start)
+
+    def rolling(self, parameters: Parameters, now: int) -> bytes:
+        """``ticker``: a window of minutes, hours or days before now, from a whole minute on."""
+        window = _WINDOW.fullmatch(parameters.text("windowSize") or "1d")
+        if window is None or int(window[1]) > _MOST[window[2]]:
+            raise BadRequest(-1130, "Data sent for parameter 'windowSize' is not valid.")
+        return self._since(parameters, now, Interval.M1.floor(now - int(window[1]) * _LENGTHS[window[2]]))
+
+    def _since(self, parameters: Parameters, now: int, start: int) -> bytes:
+        if parameters.text("symbol") is None and parameters.text("symbols") is None:
+            raise malformed("symbol")
+        is_mini = (parameters.text("type") or "FULL") == "MINI"
+        return self._each(parameters, lambda symbol: self._change(symbol, now, start, is_mini=is_mini))
+
     def average(self, parameters: Parameters, now: int) -> bytes:
         """``avgPrice``."""
         symbol = self._symbol(parameters)
-        bar = self._window(symbol, now, _AVERAGE_MINUTES * MINUTE)
+        bar = self._window(symbol, now, now - _AVERAGE_MINUTES * MINUTE)
         price = bar.quote_volume * ONE // bar.volume if bar.volume else bar.close
         return msgspec.json.encode({"mins": _AVERAGE_MINUTES, "price": decimal_text(price), "closeTime": now})
 
@@ -76,10 +106,11 @@ class Tickers:
         return msgspec.json.encode({"lastUpdateId": self._last_trade(symbol, now), "bids": bids, "asks": asks})
 
     def trades(self, parameters: Parameters, now: int) -> bytes:
-        """``trades``."""
-        symbol, limit = self._symbol(parameters), self._limit(parameters)
+        """``trades``, and ``historicalTrades``: the newest, or those from ``fromId`` on."""
+        symbol, limit, first = self._symbol(parameters), self._limit(parameters), parameters.number("fromId")
         found: list[dict[str, Any]] = []
-        for group in self._groups(symbol, now, limit):
+        groups = self._groups(symbol, now, limit) if first is None else self._groups_from(symbol, now, limit, first)
+        for group in groups:
             quantities = share(group.volume, [1] * group.trades)
             found += [
                 {
@@ -93,7 +124,9 @@ class Tickers:
                 }
                 for number, quantity in enumerate(quantities)
             ]
-        return msgspec.json.encode(found[-limit:])
+        if first is not None:
+            return msgspec.json.encode([trade for trade in found if trade["id"] >= first][:limit])
+        return msgspec.json.encode(found[-limit:] if limit else [])
 
     def aggregate_trades(self, parameters: Parameters, now: int) -> bytes:
         """``aggTrades``: the newest. Their ids are those of their first trades."""
@@ -123,11 +156,11 @@ class Tickers:
         klines = self._market.series(symbol, Interval.M1).page(None, None, 1000, now=now)
         return next((kline.last_trade for kline in reversed(klines) if kline.row.trades), 0)
 
-    def _window(self, symbol: str, now: int, length: int) -> Bar:
-        """The trades of the whole minutes from ``length`` before until ``now``, as a candle."""
+    def _window(self, symbol: str, now: int, start: int) -> Bar:
+        """The trades of the whole minutes from that of ``start`` until ``now``, as a candle."""
         series = self._market.series(symbol, Interval.M1)
-        start = max(Interval.M1.floor(now - length), series.first)
-        klines = series.page(start, now, length // MINUTE + 1, now=now) or [self._newest(symbol, now)]
+        start = max(Interval.M1.floor(start), series.first)
+        klines = series.page(start, now, (now - start) // MINUTE + 1, now=now) or [self._newest(symbol, now)]
         bars = [bar_of(kline.row, kline.first_trade) for kline in klines]
         return aggregate(bars, bars[0].open_time, now)
 
@@ -136,7 +169,20 @@ class Tickers:
         return {"bidPrice": bid[0], "bidQty": bid[1], "askPrice": ask[0], "askQty": ask[1]}
 
     def _day(self, symbol: str, now: int, *, is_mini: bool) -> dict[str, Any]:
-        bar = self._window(symbol, now, DAY)
+        groups = self._groups(symbol, now, 1)
+        change = self._change(symbol, now, now - DAY, is_mini=is_mini)
+        if is_mini:
+            return change
+        return {
+            **change,
+            "prevClosePrice": change["openPrice"],
+            "lastQty": decimal_text(groups[-1].volume // groups[-1].trades if groups else 0),
+            **self._best(symbol, now),
+        }
+
+    def _change(self, symbol: str, now: int, start: int, *, is_mini: bool) -> dict[str, Any]:
+        """How the price changed from the minute of ``start`` until ``now``."""
+        bar = self._window(symbol, now, start)
         common = {
             "openPrice": decimal_text(bar.open),
             "highPrice": decimal_text(bar.high),
@@ -156,15 +202,11 @@ class Tickers:
         sign = "-" if change < 0 else ""
         hundredths = abs(change) * 100_000 // bar.open
         average = bar.quote_volume * ONE // bar.volume if bar.volume else bar.close
-        groups = self._groups(symbol, now, 1)
         return {
             "symbol": symbol,
             "priceChange": sign + decimal_text(abs(change)),
             "priceChangePercent": f"{sign}{hundredths // 1000}.{hundredths % 1000:03d}",
             "weightedAvgPrice": decimal_text(average),
-            "prevClosePrice": decimal_text(bar.open),
-            "lastQty": decimal_text(groups[-1].volume // groups[-1].trades if groups else 0),
-            **self._best(symbol, now),
             **common,
         }
 
@@ -192,6 +234,22 @@ class Tickers:
             found = source.tape(bar).groups(now + 1) + found
             if sum(group.trades for group in found) >= trades:
                 break
+        return found
+
+    def _groups_from(self, symbol: str, now: int, trades: int, first: int) -> list[Group]:
+        """The oldest groups of the last thousand bars that hold trades from an id on: as many as have ``trades``."""
+        source = self._market.source(symbol)
+        length = source.finest.next(0)
+        found: list[Group] = []
+        count = 0
+        for bar in source.bars(source.finest, now - 1000 * length, now + 1):
+            if count >= trades:
+                break
+            if bar.first_trade + bar.trades > first:
+                found += [
+                    group for group in source.tape(bar).groups(now + 1) if group.first_trade + group.trades > first
+                ]
+                count = found[-1].first_trade + found[-1].trades - max(first, found[0].first_trade) if found else 0
         return found
 
     # --- parameters

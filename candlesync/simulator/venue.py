@@ -23,6 +23,8 @@ class Venue(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged; nothing comes of it."""
     most_rows: int
     """Of a klines answer."""
+    is_limit_capped: bool
+    """Whether who asks for more gets as many; otherwise it is refused (recorded)."""
     klines_weights: tuple[tuple[int, int], ...]
     """Of a klines request: up to so many rows, so much; above the last, as much as the last."""
     exchange_info_weight: int
@@ -41,6 +43,7 @@ VENUES: dict[VenueName, Venue] = {
         rest="/api/v3",
         streams="",
         most_rows=1000,
+        is_limit_capped=True,
         klines_weights=((1000, 2),),
         exchange_info_weight=20,
         weight_limit=6_000,
@@ -51,6 +54,7 @@ VENUES: dict[VenueName, Venue] = {
         rest="/fapi/v1",
         streams="/market",
         most_rows=1500,
+        is_limit_capped=False,
         klines_weights=((99, 1), (499, 2), (1000, 5), (1500, 10)),
         exchange_info_weight=1,
         weight_limit=2_400,

@@ -12,6 +12,7 @@ from quart import Blueprint, Response, has_request_context, request, websocket
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioWebsocket
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import WebsocketMismatch
 
 from candlesync.archive import Archive
 from candlesync.binance.symbols import Symbols
@@ -101,11 +102,15 @@ def create_app(
     @app.errorhandler(HTTPException)
     async def not_served(error: HTTPException) -> Response:
         status = error.code or 500
+        if isinstance(error, WebsocketMismatch) and not has_request_context():
+            status = 404  # what is there is no WebSocket
         match status:
             case 404:
                 refusal = Refusal("not_found", "there is nothing at this path")
             case 405:
                 refusal = Refusal("method_not_allowed", f"{request.method} is not understood at this path")
+            case 400 if isinstance(error, WebsocketMismatch):
+                refusal = Refusal("bad_request", "there is a WebSocket at this path: it needs an upgrade")
             case 500:
                 refusal = Refusal("internal_error", "the server failed to answer")
             case _:

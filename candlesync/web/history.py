@@ -12,12 +12,13 @@ from werkzeug.http import parse_accept_header, parse_etags, quote_etag
 
 from candlesync.archive import Archive
 from candlesync.core import wire
+from candlesync.core.interval import Interval
 from candlesync.core.sync import State
 from candlesync.hub import Topic
 from candlesync.supervisor import Supervisor
 from candlesync.web.bodies import Bodies, Question
 from candlesync.web.openapi import Header, Operation, Parameter, Reply, documented
-from candlesync.web.parameters import BEFORE, COUNT, INTERVAL, SYMBOL, read_before, read_limit, read_series
+from candlesync.web.parameters import BEFORE, COUNT, SYMBOL, interval_parameter, read_before, read_limit, read_series
 from candlesync.web.shapes import Candle
 
 _IDENTITY = "identity"
@@ -38,30 +39,33 @@ _ETAG = Header("ETag", "Of this answer in this form; for `If-None-Match`.", {"ty
 _POSITION = Header(
     "Candlesync-Position", "For a WebSocket's `position=`; not with `before`.", {"type": "string"}, required=False
 )
-_OPERATION = Operation(
-    "Candles",
-    "Candles of a series",
-    description=(
-        "The newest candles, ascending; the last one may be forming. A series that is not followed yet is started: the "
-        "answer waits for its first candles, at most some seconds. With `before` it goes back beyond what is stored: "
-        "such candles are read from Binance, and their `rev` is 0; an empty array says that there is nothing older."
-    ),
-    parameters=(
-        SYMBOL,
-        INTERVAL,
-        COUNT,
-        BEFORE,
-        Parameter("If-None-Match", "header", "The `ETag` of the answer that is known already.", {"type": "string"}),
-    ),
-    replies=(
-        Reply(200, "The candles", (list[Candle],), headers=(_ETAG, STATE, _POSITION)),
-        Reply(304, "Nothing has changed", headers=(_ETAG, STATE, _POSITION)),
-    ),
-    errors=("bad_limit", "bad_interval", "bad_parameter", "unknown_symbol", "upstream_unavailable"),
-)
-
 Headers = Iterable[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case, values in Latin-1."""
+
+
+def _operation(intervals: Iterable[Interval]) -> Operation:
+    return Operation(
+        "Candles",
+        "Candles of a series",
+        description=(
+            "The newest candles, ascending; the last one may be forming. A series that is not followed yet is started: "
+            "the answer waits for its first candles, at most some seconds. With `before` it goes back beyond what is "
+            "stored: such candles are read from Binance, and their `rev` is 0; an empty array says that there is "
+            "nothing older."
+        ),
+        parameters=(
+            SYMBOL,
+            interval_parameter(intervals),
+            COUNT,
+            BEFORE,
+            Parameter("If-None-Match", "header", "The `ETag` of the answer that is known already.", {"type": "string"}),
+        ),
+        replies=(
+            Reply(200, "The candles", (list[Candle],), headers=(_ETAG, STATE, _POSITION)),
+            Reply(304, "Nothing has changed", headers=(_ETAG, STATE, _POSITION)),
+        ),
+        errors=("bad_limit", "bad_interval", "bad_parameter", "unknown_symbol", "upstream_unavailable"),
+    )
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -90,7 +94,7 @@ class History:
         routes = Blueprint("history", __name__)
 
         @routes.get("/candles/<symbol>/<interval>")
-        @documented(_OPERATION)
+        @documented(_operation(self._supervisor.intervals))
         async def candles(symbol: str, interval: str) -> Response:
             series = read_series(symbol, interval)
             question = read_question(request.args.getlist("limit"), request.args.getlist("before"))

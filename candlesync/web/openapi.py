@@ -33,11 +33,12 @@ time. This is all of REST; the WebSockets, which OpenAPI cannot describe, in sho
 * `/ws/candles` takes many series on one socket: `{"op":"subscribe","symbol":"BTCUSDT","interval":"1m","id":1}`, with at
   most one of `replay`, `since` and `position`; `{"op":"unsubscribe",…}`; `{"op":"ping"}`. It answers each, and says
   `{"op":"state",…}` when a series is no longer, or again, `live`.
+* `/binance/ws/…` and `/binance/stream?streams=…` are Binance's own streams of candles, for programs that follow those.
 
 A message that leaves its client with everything ends with `"position"`. What is wrong with a request closes the socket
 with 4000 + the status and the error's code as the reason; limits, access and 503 are refused before the upgrade.
 
-Numbers are Binance's own decimals, digit for digit; times are UNIX seconds, UTC.
+Numbers are Binance's own decimals, digit for digit; times are UNIX seconds, UTC, and below `/binance` milliseconds.
 """
 
 Schema = dict[str, Any]
@@ -112,8 +113,10 @@ RETRY_AFTER = Header(
     "Retry-After", "Whole seconds after which asking again makes sense.", {"type": "integer", "minimum": 1}
 )
 _RETRIED = frozenset({429, 503})
-_ANYWHERE = ("too_many", "internal_error", "server_full")
-"""Codes of errors that any route may answer with."""
+_ANYWHERE = ("too_many", "internal_error")
+"""Codes of errors that any route may answer with, in its own form."""
+_UNREAD = ("server_full",)
+"""The same, of answers that are given before a path is read: always in the one form of errors."""
 
 _Route = TypeVar("_Route", bound=Callable[..., Any])
 _operations: WeakKeyDictionary[Callable[..., Any], Operation] = WeakKeyDictionary()
@@ -187,7 +190,12 @@ class _Schemas:
 
 def _describe(operation: Operation, schemas: _Schemas, anywhere: Iterable[str]) -> dict[str, Any]:
     replies: dict[int, list[Reply]] = {}
-    for reply in (*operation.replies, *_refusals(operation.errors, operation.error_body), *_refusals(anywhere, Error)):
+    refusals = (
+        *_refusals(operation.errors, operation.error_body),
+        *_refusals(anywhere, operation.error_body),
+        *_refusals(_UNREAD, Error),
+    )
+    for reply in (*operation.replies, *refusals):
         replies.setdefault(reply.status, []).append(reply)
     described: dict[str, Any] = {
         "tags": [operation.tag],

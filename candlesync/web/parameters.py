@@ -36,19 +36,20 @@ SYMBOL = Parameter(
     {"type": "string", "pattern": f"^[A-Za-z0-9._-]{{1,{_LONGEST_SYMBOL}}}$"},
     "BTCUSDT",
 )
-INTERVAL = Parameter(
-    "interval",
-    "path",
-    "How long a candle lasts; `1m` is a minute, `1M` a month.",
-    {"type": "string", "enum": [str(interval) for interval in INTERVALS]},
-    "1m",
-)
 BEFORE = Parameter(
     "before",
     "query",
     "Only candles that open before this time: for scrolling back, as far as Binance goes.",
     {"type": "integer", "minimum": 0, "maximum": LAST_SECOND},
 )
+
+
+def interval_parameter(intervals: Iterable[Interval]) -> Parameter:
+    """How long a candle lasts, where there are those intervals."""
+    description = "How long a candle lasts; `1m` is a minute, `1M` a month."
+    return Parameter(
+        "interval", "path", description, {"type": "string", "enum": [str(interval) for interval in intervals]}, "1m"
+    )
 
 
 def counted(name: str, description: str, most: int, default: int) -> Parameter:

@@ -6,25 +6,22 @@ import gzip
 import json
 import os
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from candlesync.binance.listing import parse_exchange_info
 from candlesync.binance.parse import (
     Acknowledgement,
     BinanceError,
     Ignored,
     Kline,
     ServerShutdown,
-    SymbolInfo,
     _is_under,
     parse_error,
-    parse_exchange_info,
     parse_frame,
     parse_rows,
     parse_server_time,
@@ -457,7 +454,17 @@ def test_no_text_raises_anything_but_our_error(text: str) -> None:
         parse_frame(text)
 
 
-# -- errors and exchange info ------------------------------------------------------------------------------------------
+def test_futures_are_read_as_spot_is() -> None:
+    """Contracts have other names, and fewer decimals."""
+    bar = BAR | {"s": "BTCUSDT_260925", "o": "63906.6", "c": "63899.60", "v": "2", "q": "127799.2", "V": "0.126"}
+    event = {"stream": "btcusdt_260925@kline_1m", "data": EVENT | {"s": "BTCUSDT_260925", "k": bar}}
+    frame = parse_frame(json.dumps(event))
+    assert isinstance(frame, Kline)
+    assert frame.series == Series("BTCUSDT_260925", Interval.M1)
+    assert (frame.candle.open, frame.candle.close, frame.candle.volume) == ("63906.6", "63899.60", "2")
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
 
 
 def test_binances_error_body() -> None:
@@ -470,72 +477,6 @@ def test_binances_error_body() -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"code":"1","msg":"x"}', b'{"code":1}', b"[" * 99_999])
 def test_a_body_that_is_not_binances(body: bytes) -> None:
     assert parse_error(body) is None
-
-
-def test_exchange_info_needs_no_more_than_a_name() -> None:
-    listed = [
-        {"symbol": "BTCUSDT", "status": "BREAK", "baseAsset": "BTC", "quoteAsset": "USDT", "new": []},
-        {"symbol": "ETHBTC", "isSpotTradingAllowed": False},
-        {"symbol": "not one"},
-        {"symbol": 5},
-        {"status": "TRADING"},
-        None,
-    ]
-    limits = [
-        {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1},
-        {"rateLimitType": "REQUEST_WEIGHT", "interval": "DAY", "intervalNum": 1, "limit": 2},
-        {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 5, "limit": 3},
-        {"odd": True},
-        {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000},
-    ]
-    info = parse_exchange_info(json.dumps({"symbols": listed, "rateLimits": limits}).encode())
-    assert info.symbols == {
-        "BTCUSDT": SymbolInfo("BTCUSDT", "BREAK", "BTC", "USDT", is_spot=True),
-        "ETHBTC": SymbolInfo("ETHBTC", is_spot=False),
-    }
-    assert info.unreadable == 4
-    assert info.weight_limit == 6000
-
-
-def test_futures_are_read_as_spot_is() -> None:
-    """Contracts have other names, fewer decimals, and descriptions of their own."""
-    bar = BAR | {"s": "BTCUSDT_260925", "o": "63906.6", "c": "63899.60", "v": "2", "q": "127799.2", "V": "0.126"}
-    event = {"stream": "btcusdt_260925@kline_1m", "data": EVENT | {"s": "BTCUSDT_260925", "k": bar}}
-    frame = parse_frame(json.dumps(event))
-    assert isinstance(frame, Kline)
-    assert frame.series == Series("BTCUSDT_260925", Interval.M1)
-    assert (frame.candle.open, frame.candle.close, frame.candle.volume) == ("63906.6", "63899.60", "2")
-    contract = {
-        "symbol": "BTCUSDT_260925",
-        "pair": "BTCUSDT",
-        "contractType": "CURRENT_QUARTER",
-        "status": "TRADING",
-        "baseAsset": "BTC",
-        "quoteAsset": "USDT",
-        "marginAsset": "USDT",
-        "filters": [{"filterType": "PRICE_FILTER", "tickSize": "0.10"}],
-    }
-    limits = [
-        {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2400},
-        {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 300},
-    ]
-    body = {"timezone": "UTC", "futuresType": "U_MARGINED", "assets": [], "symbols": [contract], "rateLimits": limits}
-    info = parse_exchange_info(json.dumps(body).encode())
-    assert info.symbols == {"BTCUSDT_260925": SymbolInfo("BTCUSDT_260925", "TRADING", "BTC", "USDT", tick_size="0.10")}
-    assert (info.weight_limit, info.unreadable) == (2400, 0)
-
-
-@pytest.mark.parametrize("limits", [[], [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "limit": 1}]])
-def test_exchange_info_that_tells_no_limit(limits: list[Any]) -> None:
-    body = json.dumps({"symbols": [{"symbol": "BTCUSDT"}], "rateLimits": limits}).encode()
-    assert parse_exchange_info(body).weight_limit is None
-    assert parse_exchange_info(b'{"symbols":[{"symbol":"BTCUSDT"}]}').weight_limit is None
-
-
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"symbols":[]}', b'{"symbols":[{}]}', b'{"symbols":{}}'])
-def test_exchange_info_without_a_symbol_is_none(body: bytes) -> None:
-    with pytest.raises(UnreadableAnswer):
-        parse_exchange_info(body)
 
 
 # -- recorded ----------------------------------------------------------------------------------------------------------
@@ -584,39 +525,6 @@ def test_recorded_klines_answers() -> None:
         candles = parse_rows(json.dumps(answer).encode())
         assert [as_row(candle) for candle in candles] == answer
         assert [candle.closed for candle in candles] == [True] * (len(answer) - 1) + [False]
-
-
-@pytest.mark.parametrize(
-    ("name", "symbols", "limit", "tick"),
-    [
-        ("exchangeInfo_20211012_full", 1695, 1200, "0.000001"),
-        ("exchangeInfo_gct_weight6000", 25, 6000, "0.00001"),
-    ],
-)
-def test_recorded_exchange_info(name: str, symbols: int, limit: int, tick: str) -> None:
-    info = parse_exchange_info(gzip.decompress(shared(f"rest/{name}.json.gz").read_bytes()))
-    assert (len(info.symbols), info.unreadable, info.weight_limit) == (symbols, 0, limit)
-    ethbtc = info.symbols["ETHBTC"]
-    assert msgspec.structs.replace(ethbtc, tick_size="", step_size="") == SymbolInfo("ETHBTC", "TRADING", "ETH", "BTC")
-    assert (Decimal(ethbtc.tick_size), Decimal(ethbtc.step_size)) == (Decimal(tick), Decimal("0.0001"))
-    assert all(known.tick_size and known.step_size for known in info.symbols.values())
-
-
-@pytest.mark.parametrize("filters", [None, 7, "PRICE_FILTER", [7], [{"filterType": 7}], [{}], {}])
-def test_a_symbol_whose_filters_cannot_be_read_is_listed_all_the_same(filters: Any) -> None:
-    body = json.dumps({"symbols": [{"symbol": "BTCUSDT", "filters": filters}]}).encode()
-    assert parse_exchange_info(body).symbols == {"BTCUSDT": SymbolInfo("BTCUSDT")}
-
-
-@pytest.mark.parametrize(
-    ("told", "read"), [("0.01000000", "0.01000000"), ("5", "5"), ("0.00000000", ""), ("1e-8", ""), ("-1", ""), ("", "")]
-)
-def test_a_step_is_a_decimal_that_is_not_zero(told: str, read: str) -> None:
-    filters = [{"filterType": "PRICE_FILTER", "tickSize": told}, {"filterType": "LOT_SIZE", "stepSize": told}]
-    # Market orders have steps of their own.
-    filters.append({"filterType": "MARKET_LOT_SIZE", "stepSize": "7"})
-    info = parse_exchange_info(json.dumps({"symbols": [{"symbol": "BTCUSDT", "filters": filters}]}).encode())
-    assert info.symbols["BTCUSDT"] == SymbolInfo("BTCUSDT", tick_size=read, step_size=read)
 
 
 def test_the_time() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from candlesync.binance.public import PUBLIC_PATHS, Kind
+from candlesync.binance.public import Kind, PublicApi
+from candlesync.binance.public_paths import SPOT_API, SPOT_US_API, USDM_API, public_api
+from candlesync.binance.venue import VENUES
 
-PATHS = {path.path.removeprefix("/api/v3/"): path for path in PUBLIC_PATHS}
+APIS = (SPOT_API, SPOT_US_API, USDM_API)
 
 
 def many(count: int) -> str:
@@ -14,7 +16,7 @@ def many(count: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("path", "values", "weight"),
+    ("path", "values", "expected"),
     [
         ("klines", {"symbol": "BTCUSDT", "limit": "1000"}, 2),
         ("exchangeInfo", {"symbol": "BTCUSDT"}, 20),
@@ -45,8 +47,69 @@ def many(count: int) -> str:
         ("executionRules", {}, 40),
     ],
 )
-def test_weights_are_those_of_the_documentation(path: str, values: dict[str, str], weight: int) -> None:
-    assert PATHS[path].weigh(values) == weight
+def test_weights_are_those_of_the_documentation(path: str, values: dict[str, str], expected: int) -> None:
+    assert SPOT_API.at(path).weigh(values) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "values", "expected"),
+    [
+        ("exchangeInfo", {"symbol": "BTCUSD"}, 10),
+        ("klines", {"limit": "1000"}, 1),
+        ("depth", {}, 1),
+        ("depth", {"limit": "101"}, 5),
+        ("depth", {"limit": "1000"}, 10),
+        ("depth", {"limit": "5000"}, 50),
+        ("trades", {}, 1),
+        ("aggTrades", {}, 1),
+        ("ticker/24hr", {"symbol": "BTCUSD"}, 1),
+        ("ticker/24hr", {"symbols": many(21)}, 20),
+        ("ticker/24hr", {}, 40),
+        ("ticker/price", {"symbol": "BTCUSD"}, 1),
+        ("ticker/bookTicker", {}, 2),
+        ("ticker", {"symbols": many(3)}, 6),
+        ("ticker", {"symbols": many(60)}, 100),
+    ],
+)
+def test_weights_of_binance_us(path: str, values: dict[str, str], expected: int) -> None:
+    assert SPOT_US_API.at(path).weigh(values) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "values", "expected"),
+    [
+        ("exchangeInfo", {}, 1),
+        ("klines", {"limit": "99"}, 1),
+        ("klines", {"limit": "100"}, 2),
+        ("klines", {}, 5),
+        ("klines", {"limit": "1000"}, 5),
+        ("klines", {"limit": "1500"}, 10),
+        ("markPriceKlines", {"limit": "9999"}, 10),
+        ("depth", {"limit": "5"}, 2),
+        ("depth", {"limit": "100"}, 5),
+        ("depth", {}, 10),
+        ("depth", {"limit": "1000"}, 20),
+        ("trades", {}, 5),
+        ("aggTrades", {}, 20),
+        ("premiumIndex", {"symbol": "BTCUSDT"}, 1),
+        ("premiumIndex", {}, 10),
+        ("ticker/24hr", {"symbol": "BTCUSDT"}, 1),
+        ("ticker/24hr", {}, 40),
+        ("ticker/price", {}, 2),
+        ("ticker/bookTicker", {}, 5),
+        ("openInterest", {"symbol": "BTCUSDT"}, 1),
+    ],
+)
+def test_weights_of_futures(path: str, values: dict[str, str], expected: int) -> None:
+    assert USDM_API.at(path).weigh(values) == expected
+
+
+def test_each_venue_has_its_table() -> None:
+    assert {public_api(venue).venue for venue in VENUES.values()} == set(VENUES.values())
+    with pytest.raises(KeyError):
+        USDM_API.at("uiKlines")
+    with pytest.raises(KeyError):
+        SPOT_US_API.at("historicalTrades")  # it needs a key there
 
 
 @pytest.mark.parametrize(
@@ -68,10 +131,23 @@ def test_odd_values_are_not_passed_on(kind: Kind, good: list[str], bad: list[str
     assert [value for value in bad if kind.allows(value)] == []
 
 
-def test_nothing_in_the_table_is_private() -> None:
-    names = {name for path in PUBLIC_PATHS for name in path.parameters}
+@pytest.mark.parametrize("api", APIS, ids=lambda api: api.venue.name)
+def test_nothing_in_the_table_is_private(api: PublicApi) -> None:
+    names = {name for path in api.paths for name in path.parameters}
     assert names.isdisjoint({"signature", "timestamp", "recvWindow", "listenKey", "apiKey"})
-    assert len(PATHS) == len(PUBLIC_PATHS)
-    for path in PUBLIC_PATHS:
+    assert len({path.path for path in api.paths}) == len(api.paths)
+    roots = ("/fapi/v1/", "/fapi/v2/", "/futures/data/") if api is USDM_API else ("/api/v3/",)
+    for path in api.paths:
         assert set(path.mandatory) <= set(path.parameters)
-        assert path.path.startswith("/api/v3/")
+        assert path.path.startswith(roots)
+        assert not api.is_private(path.path.removeprefix("/"))
+        assert path.weight.words
+
+
+def test_what_needs_a_key_is_known() -> None:
+    assert SPOT_API.is_private("api/v3/order/test")
+    assert not SPOT_API.is_private("fapi/v1/order")
+    assert USDM_API.is_private("fapi/v3/account")
+    assert USDM_API.is_private("fapi/v1/historicalTrades")
+    assert USDM_API.is_private("sapi/v1/capital/config/getall")
+    assert not USDM_API.is_private("api/v3/order")

@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from candlesync.binance.parse import SymbolInfo
+from candlesync.binance.listing import SymbolInfo
 from candlesync.binance.rest import Rest, RestSettings
 from candlesync.binance.symbols import Symbols, SymbolSettings
 from candlesync.binance.weight import WeightBudget, WeightSettings

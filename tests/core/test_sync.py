@@ -333,6 +333,25 @@ def test_a_minute_that_only_the_stream_has_shown_is_asked_for_patiently_and_then
     assert session.commits() == [candle(minute(1), trades=6), forming(minute(2))]
 
 
+def test_what_was_closed_as_shown_is_in_doubt_until_a_final_row_says_the_same() -> None:
+    """Found by simulation: nobody asked for it again, and it stayed as the stream had last shown it."""
+    session = Session(candle(minute(0)))
+    session.shows(forming(minute(1), trades=6), forming(minute(2)))
+    rows = [candle(minute(0)), candle(minute(2))]
+    for _ in range(1 + RULES.outage_patience):
+        session.answers(*rows)
+        session.passes_time()
+    session.answers(*rows)
+    session.commits()
+    assert session.sync.doubtful == {minute(1)}
+    true = [candle(minute(0)), candle(minute(1), trades=9), forming(minute(2))]
+    session.sync.inspected(true)
+    assert session.sync.doubtful == {minute(1)}, "its correction is not committed yet"
+    assert session.commits() == [true[1]]
+    session.sync.inspected(true)
+    assert session.sync.doubtful == set()
+
+
 def test_the_next_minute_is_asked_for_as_patiently() -> None:
     """Patience that the stream's late close made needless is not missing the next time."""
     session = Session(candle(minute(0)))

@@ -349,7 +349,7 @@ async def test_headers_without_end_are_refused() -> None:
 
 
 async def test_subscribing_as_fast_as_can_be_holds_up_nobody() -> None:
-    async with attacked() as (web, port), await port.connect() as stream:
+    async with attacked(Web(message_rate=10.0, max_subscriptions=50)) as (web, port), await port.connect() as stream:
         raw: Raw = await handshake(stream, "/ws/candles")
         pair = frame('{"op":"subscribe","symbol":"btcusdt"}') + frame('{"op":"unsubscribe","symbol":"BTCUSDT"}')
         received = await flood(stream, pair)

@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -14,15 +15,16 @@ from typing import Any
 import pytest
 import structlog.testing
 import trio
-from hypercorn.config import Config
 
 from candlesync.edge.line import Line
 from candlesync.edge.server import BoundedServer
 from candlesync.hub import Topic
+from candlesync.server import hypercorn_config
 from tests.builders import candle, minute
 from tests.edge.clients import PATIENCE
 from tests.stalls import Stalls, again_if_disturbed, stalls, within
 from tests.web.builders import Port, Web, commit, frame, on_a_port, read_all, upgrade
+from tests.whole.programs import REPOSITORY
 
 SUBSCRIBE = '{"op":"subscribe","symbol":"BTCUSDT","replay":1000}'
 
@@ -384,11 +386,16 @@ async def test_clients_that_come_all_at_once_find_a_place_to_wait() -> None:
 
 @again_if_disturbed
 async def test_an_idle_connection_is_closed_after_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Config, "keep_alive_timeout", 0.2)
+    monkeypatch.setattr("candlesync.server.KEEP_ALIVE", 0.2)
     async with on_a_port(Web()) as port, await kept_alive(port) as stream:
         began = trio.current_time()
         assert await read_all(stream, seconds=2) == b""
         assert trio.current_time() - began > 0.1
+
+
+def test_a_program_that_asks_every_minute_keeps_its_connection() -> None:
+    settled = tomllib.loads((REPOSITORY / "hypercorn.toml").read_text())
+    assert settled["keep_alive_timeout"] == hypercorn_config([], 1).keep_alive_timeout > 60
 
 
 @again_if_disturbed

@@ -127,3 +127,44 @@ async def test_wrong_questions(path: str, query: str, code: int) -> None:
     async with rest_of(simulated()) as client:
         response = await client.get(f"/api/v3/{path}?{query}")
         assert (response.status_code, response.json()["code"]) == (400, code)
+
+
+async def test_a_window_is_the_sum_of_its_minutes(autojump_clock: MockClock) -> None:
+    async with after_an_hour() as client:
+        for window, minutes in (("1m", 1), ("30m", 30), ("2h", 120), ("1d", 1440)):
+            shown = await ask(client, "ticker", symbol="BTCUSDT", windowSize=window)
+            assert shown["openTime"] == START + (60 - minutes) * MINUTE
+            rows = await klines(client, limit=1000, startTime=shown["openTime"])
+            while rows[-1].open_time < START + 60 * MINUTE:
+                rows += await klines(client, limit=1000, startTime=rows[-1].open_time + 1)
+            assert (shown["openPrice"], shown["lastPrice"]) == (rows[0].open, rows[-1].close)
+            assert shown["count"] == sum(row.trades for row in rows)
+        day = await ask(client, "ticker/24hr", symbol="BTCUSDT", type="MINI")
+        assert await ask(client, "ticker", symbol="BTCUSDT", type="MINI") == day
+        some = await ask(client, "ticker", symbols='["ETHUSDT","BTCUSDT"]', windowSize="7d")
+        assert [one["symbol"] for one in some] == ["ETHUSDT", "BTCUSDT"]
+        for window in ("0m", "60m", "24h", "8d", "1w"):
+            response = await client.get("/api/v3/ticker", params={"symbol": "BTCUSDT", "windowSize": window})
+            assert (response.status_code, response.json()["code"]) == (400, -1130)
+        for path in ("ticker", "ticker/tradingDay"):
+            assert (await client.get(f"/api/v3/{path}")).json()["code"] == -1102
+
+
+async def test_a_trading_day_begins_at_midnight(autojump_clock: MockClock) -> None:
+    async with after_an_hour() as client:
+        today = await ask(client, "ticker/tradingDay", symbol="BTCUSDT")
+        assert today["openTime"] == START
+        west = await ask(client, "ticker/tradingDay", symbol="BTCUSDT", timeZone="-1")
+        assert west["openTime"] == START + 60 * MINUTE
+        east = await ask(client, "ticker/tradingDay", symbol="BTCUSDT", timeZone="8:00")
+        assert east["openTime"] == START - 8 * 60 * MINUTE
+
+
+async def test_older_trades_go_on_from_an_id(autojump_clock: MockClock) -> None:
+    async with after_an_hour() as client:
+        newest = await ask(client, "trades", symbol="BTCUSDT", limit=10)
+        assert await ask(client, "historicalTrades", symbol="BTCUSDT", limit=10) == newest
+        first = newest[3]["id"]
+        assert await ask(client, "historicalTrades", symbol="BTCUSDT", fromId=first, limit=4) == newest[3:7]
+        older = await ask(client, "historicalTrades", symbol="BTCUSDT", fromId=first - 700, limit=1000)
+        assert [trade["id"] for trade in older[:704]] == list(range(first - 700, first + 4))

@@ -24,10 +24,14 @@ async def test_futures_have_paths_rows_and_weights_of_their_own(autojump_clock: 
     async with running(simulated(venue="usdm")) as exchange, rest_of(exchange) as client:
         weights = [await used_by(client, limit) for limit in (None, 1, 99, 100, 499, 500, 1000, 1001, 1500)]
         assert weights == [5, 1, 1, 2, 2, 5, 5, 10, 10]
-        params = {"symbol": "BTCUSDT", "interval": "1m", "limit": "2000"}
+        params = {"symbol": "BTCUSDT", "interval": "1m", "limit": "1500"}
         rows = (await client.get(KLINES, params=params)).json()
         assert (len(rows), len(rows[0])) == (1500, 12)
         assert (await client.get("/api/v3/klines", params=params)).status_code == 404
+        more = await client.get(KLINES, params=params | {"limit": "1501"})
+        assert more.json() == {"code": -1130, "msg": "Data sent for parameter 'limit' is not valid."}
+        price = (await client.get("/fapi/v1/ticker/price", params={"symbol": "BTCUSDT"})).json()
+        assert price == {"symbol": "BTCUSDT", "price": rows[-1][4]}
         seconds = await client.get(KLINES, params=params | {"interval": "1s"})
         assert (seconds.status_code, seconds.json()["code"]) == (400, -1120)
         info = (await client.get("/fapi/v1/exchangeInfo")).json()

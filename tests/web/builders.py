@@ -34,16 +34,23 @@ from quart_trio import QuartTrio
 from candlesync.archive import Archive, Klines
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
+from candlesync.binance.public_paths import public_api
 from candlesync.binance.rest import Rest, RestSettings
 from candlesync.binance.stream import StreamSettings
 from candlesync.binance.symbols import Symbols
+from candlesync.binance.venue import SPOT, Venue
 from candlesync.binance.weight import WeightBudget, WeightSettings
 from candlesync.core.candle import Candle, Series
 from candlesync.core.entry import Entry
 from candlesync.core.record import Record
 from candlesync.core.replica import Commit
 from candlesync.core.sync import State
+from candlesync.doors.binance.departures import Departures
+from candlesync.doors.binance.klines import Klines as BinanceKlines
+from candlesync.doors.binance.passing import Passing
+from candlesync.doors.binance.rest import BinanceRest
 from candlesync.doors.binance.streams import stream_routes
+from candlesync.doors.forms import FORMS
 from candlesync.doors.udf.routes import udf_routes
 from candlesync.edge.line import SEND_BUFFER
 from candlesync.edge.server import install
@@ -74,7 +81,9 @@ def clean_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     ]
 
 
-def symbols_over(listed: Iterable[str | dict[str, Any]], status: int = 200) -> tuple[Symbols, Rest]:
+def symbols_over(
+    listed: Iterable[str | dict[str, Any]], status: int = 200, venue: Venue = SPOT
+) -> tuple[Symbols, Rest]:
     """Binance's list of symbols, answered by a small REST of our own, and that REST's client.
 
     A symbol is a name, or all that is listed of it. Its time is Trio's, after 2023-11-14 22:13:20.
@@ -88,12 +97,16 @@ def symbols_over(listed: Iterable[str | dict[str, Any]], status: int = 200) -> t
 
     async def binance(request: httpx.Request) -> httpx.Response:
         await trio.lowlevel.checkpoint()
-        if request.url.path == "/api/v3/time":
+        path, named = request.url.path.rpartition("/v")[2].partition("/")[2], request.url.params.get("symbol")
+        if path == "time":
             return httpx.Response(status, json={"serverTime": 1_700_000_000_000 + int(trio.current_time() * 1000)})
-        return httpx.Response(status, json={"symbols": infos})
+        if status == 200 and named is not None and named not in {info["symbol"] for info in infos}:
+            return httpx.Response(400, json={"code": -1121, "msg": "Invalid symbol."})
+        answer = {"symbols": infos} if path == "exchangeInfo" else {"path": path}
+        return httpx.Response(status, json=answer, headers={"X-MBX-USED-WEIGHT-1M": "1"})
 
     client = httpx.AsyncClient(transport=httpx.MockTransport(binance), base_url="http://binance")
-    rest = Rest(client, WeightBudget(WeightSettings(spread=0)), RestSettings(attempts=1))
+    rest = Rest(client, WeightBudget(WeightSettings(spread=0)), RestSettings(venue=venue, attempts=1))
     return Symbols(rest), rest
 
 
@@ -161,16 +174,17 @@ class Web:
         binance_status: int = 200,
         max_connections: int = 10_000,
         klines: Klines | None = None,
+        venue: Venue = SPOT,
     ) -> None:
         self.hub = Hub(history)
         self.last_scope: dict[str, Any] = {}
         """Of the last request that was `asked`."""
-        symbols, rest = symbols_over(listed, binance_status)
+        symbols, rest = symbols_over(listed, binance_status, venue)
         self.supervisor = StandIn(self.hub, symbols, pinned)
         self.stopping = Stopping()
         self.sockets = Sockets(self.supervisor, self.stopping, max_subscriptions, message_rate)
         settings = access or AccessSettings()
-        self.access = Access(settings)
+        self.access = Access(settings, FORMS)
         self.connections = Connections(max_connections, settings.connections or inf, settings.callers, message_rate)
         stream = StreamSettings(stream_url="ws://binance.test")
         self.feeds = FeedPool(stream, ConnectionPace(stream))
@@ -186,6 +200,8 @@ class Web:
             connections=self.connections,
         ).registry()
         self.archive = Archive(klines or NothingOlder())
+        self.passing = Passing(rest)
+        binance = BinanceKlines(public_api(rest.venue), self.supervisor, symbols, self.archive, self.passing)
         self.app: QuartTrio = create_app(
             self.supervisor,
             symbols,
@@ -195,7 +211,8 @@ class Web:
             archive=self.archive,
             access=self.access,
             doors=(
-                stream_routes(self.supervisor, self.sockets),
+                stream_routes(rest.venue, self.supervisor, self.sockets, Departures()),
+                BinanceRest(binance, self.passing).routes(),
                 udf_routes(self.supervisor, symbols, self.archive, rest),
             ),
         )
@@ -262,12 +279,13 @@ class Web:
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:
-        """Have the archive read, unless somebody has it already."""
+        """Have the archive read and questions passed on, unless somebody has it already."""
         if self.archive.is_open:
             yield
             return
         async with trio.open_nursery() as nursery:
             await nursery.start(self.archive.run)
+            await nursery.start(self.passing.run)
             yield
             nursery.cancel_scope.cancel()
 
@@ -458,6 +476,7 @@ async def on_a_port(
         async with trio.open_nursery() as around:
             await around.start(web.sockets.turn.run)
             await around.start(web.archive.run)
+            await around.start(web.passing.run)
             listener = socket.create_server(("127.0.0.1", 0))
             port = Port(listener.getsockname()[1])
             config = hypercorn_config([f"fd://{listener.detach()}"], grace)

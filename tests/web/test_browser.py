@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from candlesync.binance.venue import USDM
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
 from candlesync.core.sync import State
@@ -171,6 +172,18 @@ async def search(tab: Tab, typed: str, *keys: str) -> None:
     await tab.until("document.querySelectorAll('#found:not([hidden]) [role=option]').length > 0")
     for key in keys:
         await tab.do(lambda page, key=key: page.keyboard.press(key))  # type: ignore[misc] # mypy knows no such lambda
+
+
+async def test_only_the_intervals_of_the_venue_are_offered() -> None:
+    web = Web(venue=USDM)
+    web.topic()
+    offered = "[...document.getElementById('intervals').children].map(({ value }) => value)"
+    checked = "document.querySelector('#intervals [aria-checked=true]').value"
+    async with shown(web) as tab:
+        await tab.until(offered, [str(interval) for interval in USDM.intervals])
+        await tab.until(checked, "1m")
+        await tab.value("document.body.dispatchEvent(new KeyboardEvent('keydown', { key: '[', bubbles: true }))")
+        assert await tab.value(checked) == "1m", "there is no shorter one"
 
 
 async def test_a_symbol_that_is_not_listed_is_said() -> None:

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import trio
 
+from candlesync.binance.venue import VENUES, Venue
 from candlesync.core.interval import INTERVALS
 from candlesync.web.access import OPEN, AccessSettings, Token
 from candlesync.web.openapi import Error, Operation, Reply, _Schemas, operations
@@ -30,6 +31,8 @@ EXCUSED = {
     "/docs": "a page for people",
     "/static/<name>": "the files of the pages",
     "/openapi.json": "the document itself",
+    "/binance/": "what Binance has and this server has not: private paths are refused",
+    "/binance/<path:rest>": "the same",
 }
 """Routes that are not in the document, and why."""
 
@@ -105,6 +108,8 @@ def bounds(operation: Any) -> Iterator[tuple[str, object, bool]]:
             for value in schema["enum"]:
                 yield name, value, True
             yield name, "2y", False
+        elif "pattern" in schema and parameter["in"] == "query":  # Binance's
+            yield from ((name, parameter["example"], True), (name, "A B", False), (name, "'--", False))
         elif "pattern" in schema:
             longest = int(re.findall(r"\d+(?=}\$)", schema["pattern"])[0])
             yield from ((name, "a.-_Z9", True), (name, "A" * longest, True))
@@ -113,8 +118,9 @@ def bounds(operation: Any) -> Iterator[tuple[str, object, bool]]:
             yield name, "", False
 
 
-async def test_the_bounds_of_parameters_are_those_that_are_checked() -> None:
-    web = Web(klines=Exchange(-50, 30))
+@pytest.mark.parametrize("venue", VENUES.values(), ids=VENUES.keys())
+async def test_the_bounds_of_parameters_are_those_that_are_checked(venue: Venue) -> None:
+    web = Web(venue=venue, klines=Exchange(-50, 30))
     web.topic([*minutes(0, 29), forming(minute(30))])
     made = await document(web)
     tried = 0
@@ -123,10 +129,11 @@ async def test_the_bounds_of_parameters_are_those_that_are_checked() -> None:
             answer = await web.get(ask(path, operation, name, value))
             # A symbol that may be, and is not, is unknown as well as one that cannot be: its message tells them apart.
             refused = answer.status == 400 or (answer.status == 404 and b"is called" in answer.body)
+            refused = refused and not answer.body.startswith(b'{"code":-1121,')
             assert refused is not is_good, f"{path}: {name}={value!r} was answered with {answer.status} {answer.body!r}"
             assert str(answer.status) in operation["responses"], f"{path}: {answer.status} is not in the document"
             tried += 1
-    assert tried > 60
+    assert tried > 230
 
 
 async def test_a_token_is_asked_for_where_the_document_says_so() -> None:
@@ -179,7 +186,7 @@ async def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     web.topic([*minutes(0, 29), forming(minute(30))])
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(ROOT / "schemathesis.toml")),
-        *("run", "--max-examples", "20", "--checks", "all", "--no-color"),
+        *("run", "--max-examples", "10", "--checks", "all", "--no-color"),
     ]
     async with on_a_port(web) as port:
         with trio.fail_after(120):

@@ -29,6 +29,16 @@ class Key(NamedTuple):
     stream: str
 
 
+class DeparturesStatistics(NamedTuple):
+    """What has become of departed streams since the start."""
+
+    remembered: int
+    taken: int
+    """By a stream that went on from there."""
+    held: int
+    """That may still be taken."""
+
+
 class _Departure(NamedTuple):
     key: Key
     at: float
@@ -55,6 +65,11 @@ class Departures:
         """By number, the oldest first."""
         self._by_key: dict[Key, list[int]] = {}
         self._number = 0
+        self._taken = 0
+
+    def statistics(self) -> DeparturesStatistics:
+        """What has become of them until now."""
+        return DeparturesStatistics(self._number, self._taken, len(self._departures))
 
     def __len__(self) -> int:
         return len(self._departures)
@@ -74,6 +89,7 @@ class Departures:
             return None
         latest = self._departures[numbers[-1]].at
         together = [number for number in numbers if self._departures[number].at >= latest - self._together]
+        self._taken += 1
         place = min(self._departures[number].place for number in together)
         # The one that goes further than the others would need stays for nobody: they all get the earliest.
         self._forget(max(together, key=lambda number: self._departures[number].place))

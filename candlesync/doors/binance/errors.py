@@ -1,8 +1,10 @@
 """What a client of Binance's API is told when it cannot have what it asked for: Binance's codes, words and statuses.
 
+Over REST it is an HTTP answer, on an open stream the ``error`` of an answer (`candlesync.doors.binance.requests`).
+
 Sources: errors.md of github.com/binance/binance-spot-api-docs, and recorded bodies
 (``../shared/data/rest/binance_error_bodies.json``). "Codes are universal, but messages can vary": where the reason is
-this server's own, the message says it.
+this server's own, the message says it. Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +13,14 @@ import math
 
 import msgspec
 
-from candlesync.errors import CandlesyncError, RateLimited, TooMany, UnknownSymbol, UpstreamUnavailable
+from candlesync.errors import (
+    CandlesyncError,
+    RateLimited,
+    TooMany,
+    UnknownInterval,
+    UnknownSymbol,
+    UpstreamUnavailable,
+)
 from candlesync.web.refusal import Refusal
 from candlesync.web.refusal import refusal_of as web_refusal_of
 
@@ -32,15 +41,15 @@ _CODES = {
     "method_not_allowed": UNSUPPORTED_OPERATION,
 }
 """Binance's code for what the web layer refuses; -1001 for the rest."""
-_INTERNAL = "Internal error; unable to process your request. Please try again."
 
 
 class BinanceRefusal(CandlesyncError):
-    """A request that is refused in Binance's form."""
+    """A request, or a stream, that is refused in Binance's form."""
 
     def __init__(self, status: int, code: int, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
+        """The HTTP status, where that is how it is told."""
         self.code = code
         self.message = message
         self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
@@ -48,7 +57,7 @@ class BinanceRefusal(CandlesyncError):
 
     @property
     def body(self) -> bytes:
-        """``{"code":…,"msg":…}``."""
+        """``{"code":…,"msg":…}``, the body of an HTTP answer."""
         return _encode({"code": self.code, "msg": self.message})
 
 
@@ -72,21 +81,32 @@ def invalid(name: str) -> BinanceRefusal:
     return bad_request(-1130, f"Data sent for parameter '{name}' is not valid.")
 
 
+def invalid_symbol() -> BinanceRefusal:
+    """A symbol that there is not."""
+    return bad_request(-1121, "Invalid symbol.")
+
+
+def invalid_interval() -> BinanceRefusal:
+    """An interval that there is not, or not on this venue."""
+    return bad_request(-1120, "Invalid interval.")
+
+
 def refusal_of(error: CandlesyncError) -> BinanceRefusal:
     """How an error of ours is told to a client of Binance's API."""
     match error:
         case BinanceRefusal():
             return error
         case UnknownSymbol():
-            return bad_request(-1121, "Invalid symbol.")
-        case RateLimited():
-            message = f"Too much request weight used; {error}."
-            return BinanceRefusal(429, TOO_MANY_REQUESTS, message, retry_after=error.retry_after)
-        case TooMany():
-            return BinanceRefusal(429, TOO_MANY_REQUESTS, f"Too many requests; {error}.", retry_after=error.retry_after)
+            return invalid_symbol()
+        case UnknownInterval():
+            return invalid_interval()
+        case RateLimited() | TooMany():
+            what = "Too much request weight used" if isinstance(error, RateLimited) else "Too many requests"
+            return BinanceRefusal(429, TOO_MANY_REQUESTS, f"{what}; {error}.", retry_after=error.retry_after)
         case UpstreamUnavailable():
             retry_after = min(error.retry_after, 3600.0) or 5.0
-            return BinanceRefusal(503, DISCONNECTED, f"{_INTERNAL} ({error})", retry_after=retry_after)
+            message = f"Internal error; unable to process your request. Please try again. ({error})"
+            return BinanceRefusal(503, DISCONNECTED, message, retry_after=retry_after)
         case _:
             refusal = web_refusal_of(error)
             code = _CODES.get(refusal.code, DISCONNECTED)

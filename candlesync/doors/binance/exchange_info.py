@@ -13,7 +13,7 @@ from math import inf
 import msgspec
 import trio
 
-from candlesync.binance.public import EXCHANGE_INFO, Values
+from candlesync.binance.public import PublicPath, Values
 from candlesync.binance.rest import PassedOn
 from candlesync.doors.binance.passing import Passing
 from candlesync.errors import UpstreamUnavailable
@@ -52,7 +52,8 @@ class _Whole:
 class ExchangeInfo:
     """Answers from the whole answer that is kept, or passes on what it cannot say."""
 
-    def __init__(self, passing: Passing) -> None:
+    def __init__(self, path: PublicPath, passing: Passing) -> None:
+        self._path = path
         self._passing = passing
         self._lock = trio.Lock()
         """Held by whoever reads a new answer."""
@@ -64,7 +65,7 @@ class ExchangeInfo:
         """Binance's answer, and the same in gzip where that is at hand. Raises as `Passing.ask`."""
         names = _names(values)
         if names is None or in_microseconds:
-            return await self._passing.ask(EXCHANGE_INFO, values, in_microseconds=in_microseconds), None
+            return await self._passing.ask(self._path, values, in_microseconds=in_microseconds), None
         answer = await self._ask()
         whole = await self._read(answer) if answer.status == 200 else None
         if whole is None:
@@ -75,11 +76,11 @@ class ExchangeInfo:
         if body is not None:
             return PassedOn(200, body), None
         # Not every symbol is in the whole answer, and the same one twice is an error: Binance says it best.
-        return await self._passing.ask(EXCHANGE_INFO, values), None
+        return await self._passing.ask(self._path, values), None
 
     async def _ask(self) -> PassedOn:
         try:
-            answer = await self._passing.ask(EXCHANGE_INFO, {})
+            answer = await self._passing.ask(self._path, {})
         except UpstreamUnavailable:
             # Bots start while Binance cannot be asked, too; its ``serverTime`` says how old this is.
             if self._whole is None or trio.current_time() >= self._asked_at + _OLDEST:

@@ -8,13 +8,13 @@ row is there twice, and none is missing, whatever the replica drops or gains whi
 from __future__ import annotations
 
 from candlesync.archive import Archive
-from candlesync.binance.public import PublicPath, Values
+from candlesync.binance.public import PublicApi, PublicPath, Values
 from candlesync.binance.rest import PassedOn
 from candlesync.binance.symbols import Symbols
 from candlesync.core.candle import Series
 from candlesync.core.entry import Entry
 from candlesync.core.sync import State
-from candlesync.doors.binance.errors import bad_request
+from candlesync.doors.binance.errors import invalid_interval
 from candlesync.doors.binance.parameters import KlineQuestion, read_kline_question
 from candlesync.doors.binance.passing import Passing
 from candlesync.doors.binance.rows import NewestRows, rows_body
@@ -26,7 +26,10 @@ from candlesync.supervisor import Supervisor
 class Klines:
     """Answers ``klines`` and ``uiKlines``."""
 
-    def __init__(self, supervisor: Supervisor, symbols: Symbols, archive: Archive, passing: Passing) -> None:
+    def __init__(
+        self, api: PublicApi, supervisor: Supervisor, symbols: Symbols, archive: Archive, passing: Passing
+    ) -> None:
+        self.api = api
         self._supervisor = supervisor
         self._symbols = symbols
         self._archive = archive
@@ -38,7 +41,7 @@ class Klines:
 
         Raises `BinanceRefusal` and what `Supervisor.ensure`, `Archive` and `Passing` raise.
         """
-        question = read_kline_question(dict(values))
+        question = read_kline_question(dict(values), self.api)
         interval = question.interval
         topic = await self._topic(question)
         if topic is None or interval is None:
@@ -60,7 +63,7 @@ class Klines:
             return topic
         await self._symbols.require(question.symbol)
         if series is None:
-            raise bad_request(-1120, "Invalid interval.")
+            raise invalid_interval()
         if not question.is_utc:
             return None
         try:

@@ -15,19 +15,17 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from candlesync.binance.public import Kind, PublicPath
+from candlesync.binance.public import Kind, PublicApi, PublicPath
 from candlesync.core.interval import Interval
 from candlesync.doors.binance.errors import bad_request, illegal, invalid, malformed
 
-MOST = 1_000
-"""Rows of one answer; who asks for more gets so many (recorded of the spot API)."""
 USUAL = 500
 """Rows of an answer when no ``limit`` is sent."""
 
 _LARGEST = 2**63 - 1
 _MICROSECONDS_FROM = 10**14
-"""Times are taken in milliseconds and microseconds alike (since 2025-01), and told apart by their size: 10¹⁴ ms is the
-year 5138, 10¹⁴ µs is 1973."""
+"""Times are taken in milliseconds and microseconds alike (spot, since 2025-01), and told apart by their size: 10¹⁴ ms
+is the year 5138, 10¹⁴ µs is 1973."""
 _ZONE = re.compile(r"([+-]?)([0-9]{1,2})(?::([0-9]{2}))?")
 
 
@@ -78,11 +76,13 @@ def _check_values(values: dict[str, str], path: PublicPath) -> None:
             raise bad_request(-1108, f"Parameter '{name}' overflowed.")
 
 
-def read_kline_question(values: dict[str, str]) -> KlineQuestion:
+def read_kline_question(values: dict[str, str], api: PublicApi) -> KlineQuestion:
     """What the checked parameters of klines ask for; raises `BinanceRefusal`."""
-    limit = int(values.get("limit", USUAL))
+    limit, most = int(values.get("limit", USUAL)), api.venue.page_limit
+    if not api.is_limit_capped and not 1 <= limit <= most:
+        raise invalid("limit")  # recorded of futures
     if limit == 0:
-        raise malformed("limit")
+        raise malformed("limit")  # recorded of spot, as is that who asks for more gets as many as there may be
     try:
         interval = Interval(values["interval"])
     except ValueError:
@@ -92,9 +92,9 @@ def read_kline_question(values: dict[str, str]) -> KlineQuestion:
         values["symbol"],
         interval,
         # A candle opens at a whole millisecond: the first one after the start, the last one before the end.
-        None if start is None else -_milliseconds(-int(start)),
-        None if end is None else _milliseconds(int(end)),
-        min(limit, MOST),
+        None if start is None else -_milliseconds(-int(start), api),
+        None if end is None else _milliseconds(int(end), api),
+        min(limit, most),
         not _offset(values.get("timeZone", "0")),
     )
 
@@ -107,8 +107,8 @@ def wants_microseconds(units: Iterable[str]) -> bool:
     return sent == {"microsecond"}
 
 
-def _milliseconds(time: int) -> int:
-    return time // 1000 if abs(time) >= _MICROSECONDS_FROM else time
+def _milliseconds(time: int, api: PublicApi) -> int:
+    return time // 1000 if api.has_microseconds and abs(time) >= _MICROSECONDS_FROM else time
 
 
 def _offset(zone: str) -> int | None:

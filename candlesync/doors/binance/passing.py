@@ -7,7 +7,7 @@ kept of the answers is bounded.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -53,8 +53,8 @@ class PassingSettings:
 
     at_once: int = 4
     """Questions on their way."""
-    patience: float = 15.0
-    """For an answer, with its waiting for a place."""
+    patience: float = 9.0
+    """For an answer, with its waiting for a place. ccxt and python-binance hang up after 10."""
     share: float = 0.5
     """Of the request weight; when more is used, nothing is passed on."""
     weight_of_one: float = 1_200.0
@@ -63,6 +63,24 @@ class PassingSettings:
     kept_answers: int = 200
     kept_bytes: int = 48 * 1024 * 1024
     """Of answers that are given again: the whole exchangeInfo has some 15 MB, all tickers 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassingStatistics:
+    """What has been passed on since the start."""
+
+    answers: Mapping[str, int]
+    """Answers of Binance's by the class of their status (``2xx``, ``4xx``), and ``none``: it could not be asked, or did
+    not answer usably."""
+    shared: int
+    """Questions that were on their way for somebody else."""
+    kept: int
+    """Answers that were given again."""
+    refused_for_weight: int
+    """Questions that were not passed on because the weight is needed otherwise, or Binance asks to wait."""
+    kept_answers: int
+    """That are held now."""
+    kept_bytes: int
 
 
 class _Question(msgspec.Struct, frozen=True):
@@ -89,6 +107,21 @@ class Passing:
         self._allowances = Allowances(each / MINUTE, max(1.0, each))
         self._kept: OrderedDict[_Question, _Kept] = OrderedDict()
         self._bytes = 0
+        self._answers: Counter[str] = Counter()
+        self._shared = 0
+        self._given_again = 0
+        self._refused_for_weight = 0
+
+    def statistics(self) -> PassingStatistics:
+        """What has been passed on until now."""
+        return PassingStatistics(
+            dict(self._answers),
+            self._shared,
+            self._given_again,
+            self._refused_for_weight,
+            len(self._kept),
+            self._bytes,
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Pass on for those who ask, until cancelled."""
@@ -107,11 +140,14 @@ class Passing:
         question = _Question(path.path, tuple(sorted(values.items())), in_microseconds)
         kept = self._kept.get(question)
         if kept is not None and trio.current_time() < kept.until:
+            self._given_again += 1
             await trio.lowlevel.checkpoint()
             return kept.answer
         if path.fresh is None or not self._on_their_way.is_under_way(question):
             self._charge(path.weigh(values))
-        ask = partial(self._ask, path, question)
+        else:
+            self._shared += 1
+        ask = partial(self._count, path, question)
         # What may not be shared, the time, is asked in the client's own task.
         return await (ask() if path.fresh is None else self._on_their_way.get(question, ask))
 
@@ -120,8 +156,21 @@ class Passing:
         key = asked_by.get()
         wait = self._allowances.take(key, trio.current_time(), weight) if key else 0.0
         if wait:
+            self._refused_for_weight += 1
             most = f"{self._settings.weight_of_one:g} request weight a minute"
             raise RateLimited(f"this address may have {most} passed on", retry_after=wait)
+
+    async def _count(self, path: PublicPath, question: _Question) -> PassedOn:
+        try:
+            answer = await self._ask(path, question)
+        except RateLimited:
+            self._refused_for_weight += 1
+            raise
+        except UpstreamUnavailable:
+            self._answers["none"] += 1
+            raise
+        self._answers[f"{answer.status // 100}xx"] += 1
+        return answer
 
     async def _ask(self, path: PublicPath, question: _Question) -> PassedOn:
         settings = self._settings

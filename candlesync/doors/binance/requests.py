@@ -11,7 +11,6 @@ that is not served here is refused instead: a stream that is silent for ever is 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 
@@ -19,6 +18,7 @@ import msgspec
 
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
+from candlesync.doors.binance.errors import BinanceRefusal, bad_request, invalid_interval, invalid_symbol
 from candlesync.errors import CandlesyncError
 
 MOST_STREAMS = 1024
@@ -26,8 +26,6 @@ MOST_STREAMS = 1024
 
 INVALID_REQUEST = 2
 TOO_MANY_STREAMS = 4
-INVALID_SYMBOL = -1121
-INVALID_INTERVAL = -1120
 
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 _STREAM = re.compile(r"([^@\s/]{1,50})@kline_([^\s/]{1,20})")
@@ -44,28 +42,10 @@ _BYTE = re.compile(r"\(byte (\d+)\)")
 RequestId = int | str | None
 
 
-class StreamRefusal(CandlesyncError):
-    """A stream or a request that is refused, in Binance's words."""
-
-    def __init__(self, code: int, message: str, *, status: int = 400, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.status = status
-        """The HTTP status, where that is how it is told."""
-        self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
-        """Whole seconds after which asking again makes sense."""
-
-    @property
-    def body(self) -> bytes:
-        """``{"code":…,"msg":…}``, the body of an HTTP answer."""
-        return _encode({"code": self.code, "msg": self.message})
-
-
 class MessageRefusal(CandlesyncError):
     """A client's message that is not acted on."""
 
-    def __init__(self, refusal: StreamRefusal, request_id: RequestId = None) -> None:
+    def __init__(self, refusal: BinanceRefusal, request_id: RequestId = None) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
         self.id = request_id
@@ -115,7 +95,7 @@ def stream_of(series: Series) -> str:
 
 
 def read_stream(name: str) -> Series:
-    """The series of a stream; raises `StreamRefusal` for one that is not served."""
+    """The series of a stream; raises `BinanceRefusal` for one that is not served."""
     match = _STREAM.fullmatch(name)
     if match is None:
         raise _invalid_stream(name, "served are <symbol>@kline_<interval>")
@@ -126,24 +106,24 @@ def read_stream(name: str) -> Series:
         # Binance takes it too, and sends nothing.
         raise _invalid_stream(name, "symbols of streams are in lower case")
     if _SYMBOL.fullmatch(symbol) is None:
-        raise StreamRefusal(INVALID_SYMBOL, "Invalid symbol.")
+        raise invalid_symbol()
     try:
         return Series(symbol.upper(), Interval(interval))
     except ValueError:
-        raise StreamRefusal(INVALID_INTERVAL, "Invalid interval.") from None
+        raise invalid_interval() from None
 
 
 def read_target(names: Iterable[str]) -> tuple[Series, ...]:
-    """The series that a URL asks for, each once, given what stands between its slashes; raises `StreamRefusal`."""
+    """The series that a URL asks for, each once, given what stands between its slashes; raises `BinanceRefusal`."""
     series = _each_once(read_stream(name) for name in names if name and _CONNECTION.fullmatch(name) is None)
     if len(series) > MOST_STREAMS:
         raise too_many_streams()
     return series
 
 
-def too_many_streams() -> StreamRefusal:
+def too_many_streams() -> BinanceRefusal:
     """A connection has as many streams as one may have."""
-    return StreamRefusal(TOO_MANY_STREAMS, "Too many subscriptions")
+    return bad_request(TOO_MANY_STREAMS, "Too many subscriptions")
 
 
 def read_request(message: str) -> Request:
@@ -154,9 +134,9 @@ def read_request(message: str) -> Request:
         found = _BYTE.search(str(error))
         # Where a text ends too early, there is no byte to name: the error is at its end.
         at = _where(message.encode("utf-8")[: int(found[1]) + 1].decode("utf-8", "ignore") if found else message)
-        raise MessageRefusal(StreamRefusal(3, f"Invalid JSON: expected value {at}")) from None
+        raise MessageRefusal(bad_request(3, f"Invalid JSON: expected value {at}")) from None
     except (RecursionError, UnicodeError):
-        raise MessageRefusal(StreamRefusal(3, f"Invalid JSON: expected value {_where(message)}")) from None
+        raise MessageRefusal(bad_request(3, f"Invalid JSON: expected value {_where(message)}")) from None
     if not isinstance(value, dict) or "method" not in value:
         request_id = value.get("id") if isinstance(value, dict) else None
         refusal = _invalid(f"missing field `method` {_where(message)}")
@@ -166,7 +146,7 @@ def read_request(message: str) -> Request:
     request_id = value["id"]
     try:
         return _read(request_id, value["method"], value.get("params"), message)
-    except StreamRefusal as refusal:
+    except BinanceRefusal as refusal:
         raise MessageRefusal(refusal, request_id) from None
 
 
@@ -175,7 +155,7 @@ def result(request_id: RequestId, value: object = None) -> bytes:
     return _encode({"result": value, "id": request_id})
 
 
-def error(refusal: StreamRefusal, request_id: RequestId) -> bytes:
+def error(refusal: BinanceRefusal, request_id: RequestId) -> bytes:
     """The answer to one that was refused."""
     return _encode({"error": {"code": refusal.code, "msg": refusal.message}, "id": request_id})
 
@@ -193,7 +173,7 @@ def _read(request_id: RequestId, method: object, parameters: object, message: st
         case "SET_PROPERTY":
             values = _property(parameters, most=2)
             if not values or not isinstance(values[0], bool):
-                raise StreamRefusal(1, "Invalid value type: expected Boolean")
+                raise bad_request(1, "Invalid value type: expected Boolean")
             return SetCombined(request_id, values[0])
         case "GET_PROPERTY":
             _property(parameters, most=1)
@@ -220,7 +200,7 @@ def _property(parameters: object, *, most: int) -> list[object]:
     if not isinstance(parameters, list) or not parameters or not isinstance(parameters[0], str):
         raise _invalid("property name must be a string")
     if parameters[0] != "combined":
-        raise StreamRefusal(0, "Unknown property")
+        raise bad_request(0, "Unknown property")
     if len(parameters) > most:
         raise _invalid("too many parameters")
     return parameters[1:]
@@ -230,7 +210,7 @@ def _served(names: Iterable[str]) -> Iterable[Series]:
     for name in names:
         try:
             yield read_stream(name)
-        except StreamRefusal:
+        except BinanceRefusal:
             continue  # it cannot have been subscribed to, and Binance grants that too
 
 
@@ -253,11 +233,11 @@ def _where(text: str) -> str:
     return f"at line {text.count(chr(10)) + 1} column {len(last)}"
 
 
-def _invalid(message: str) -> StreamRefusal:
-    return StreamRefusal(INVALID_REQUEST, f"Invalid request: {message}")
+def _invalid(message: str) -> BinanceRefusal:
+    return bad_request(INVALID_REQUEST, f"Invalid request: {message}")
 
 
-def _invalid_stream(name: str, reason: str) -> StreamRefusal:
+def _invalid_stream(name: str, reason: str) -> BinanceRefusal:
     return _invalid(f"invalid stream {_short(name)}: {reason}")
 
 

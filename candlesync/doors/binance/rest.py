@@ -15,7 +15,7 @@ from quart import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from candlesync.binance.parse import parse_error
-from candlesync.binance.public import EXCHANGE_INFO, KLINES, PING, PUBLIC_PATHS, UI_KLINES, PublicPath
+from candlesync.binance.public import Answered, PublicApi, PublicPath, Values
 from candlesync.binance.rest import PassedOn
 from candlesync.core.sync import State
 from candlesync.doors.binance.errors import (
@@ -27,10 +27,12 @@ from candlesync.doors.binance.errors import (
 )
 from candlesync.doors.binance.exchange_info import BUSY, ExchangeInfo
 from candlesync.doors.binance.klines import Klines
+from candlesync.doors.binance.operations import operation_of
 from candlesync.doors.binance.parameters import read_parameters, wants_microseconds
 from candlesync.doors.binance.passing import TIME_UNIT, Passing
 from candlesync.errors import CandlesyncError
 from candlesync.web.history import read_codings
+from candlesync.web.openapi import documented
 
 PREFIX = "/binance"
 
@@ -40,26 +42,24 @@ _SMALL = 1_024
 """Bytes that are not worth compressing: they fit into one packet."""
 _LEVEL = 4
 _METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
-_PRIVATE = frozenset(
-    {"account", "allOrderList", "allOrders", "myAllocations", "myFilters", "myPreventedMatches", "myTrades"}
-    | {"openOrderList", "openOrders", "order", "orderList", "rateLimit", "sor", "userDataStream"}
-)
-"""The words after ``/api/v3/`` of the paths that need a key (rest-api.md, "Trading endpoints", "Account Endpoints")."""
 
 
 class BinanceRest:
     """Answers requests."""
 
     def __init__(self, klines: Klines, passing: Passing) -> None:
+        self._api: PublicApi = klines.api
+        self._paths = frozenset(path.path for path in self._api.paths)
         self._klines = klines
         self._passing = passing
-        self._exchange_info = ExchangeInfo(passing)
+        self._exchange_info = ExchangeInfo(self._api.at("exchangeInfo"), passing)
 
     def routes(self) -> Blueprint:
         """All paths under ``/binance``."""
         routes = Blueprint("binance", __name__, url_prefix=PREFIX)
-        for path in PUBLIC_PATHS:
-            routes.add_url_rule(path.path, path.path, partial(self._answer, path), methods=["GET"])
+        for path in self._api.paths:
+            view = documented(operation_of(path, self._api))(partial(self._answer, path))
+            routes.add_url_rule(path.path, path.path.strip("/").replace("/", "_"), view, methods=["GET"])
         routes.add_url_rule("/", "other", self._refuse, methods=_METHODS)
         routes.add_url_rule("/<path:rest>", "others", self._refuse, methods=_METHODS)
         routes.register_error_handler(CandlesyncError, _refused)
@@ -68,31 +68,37 @@ class BinanceRest:
         return routes
 
     async def _answer(self, path: PublicPath) -> Response:
-        in_microseconds = wants_microseconds(request.headers.getlist(TIME_UNIT))
+        units = request.headers.getlist(TIME_UNIT) if self._api.has_microseconds else []
+        in_microseconds = wants_microseconds(units)
         _refuse_other_forms(",".join(request.headers.getlist("Accept")))
         values = read_parameters(request.query_string, path)
         compressed: bytes | None = None
         state: State | None = None
-        if path is PING:
-            answer = PassedOn(200, b"{}")
-        elif path is KLINES or path is UI_KLINES:
-            answer, state = await self._klines.answer(path, values, in_microseconds=in_microseconds)
-        elif path is EXCHANGE_INFO:
-            answer, compressed = await self._exchange_info.answer(values, in_microseconds=in_microseconds)
-        else:
-            answer = await self._passing.ask(path, values, in_microseconds=in_microseconds)
-            if answer.status == 404 and parse_error(answer.body) is None:
-                # The market-data host, say, has fewer paths than the others.
-                raise _nothing_there()
+        match path.answered:
+            case Answered.HERE:
+                answer = PassedOn(200, b"{}")
+            case Answered.CANDLES:
+                answer, state = await self._klines.answer(path, values, in_microseconds=in_microseconds)
+            case Answered.LISTING:
+                answer, compressed = await self._exchange_info.answer(values, in_microseconds=in_microseconds)
+            case Answered.PASSED_ON:
+                answer = await self._pass_on(path, values, in_microseconds=in_microseconds)
         response = await _response(answer.status, answer.body, compressed)
         if state is not None:
             response.headers["Candlesync-State"] = state.value
         return response
 
+    async def _pass_on(self, path: PublicPath, values: Values, *, in_microseconds: bool) -> PassedOn:
+        answer = await self._passing.ask(path, values, in_microseconds=in_microseconds)
+        if answer.status == 404 and parse_error(answer.body) is None:
+            # The market-data host, say, has fewer paths than the others.
+            raise _nothing_there()
+        return answer
+
     async def _refuse(self, rest: str = "") -> Response:
-        words = rest.split("/")
-        is_private = words[0] in {"sapi", "wapi"} or (words[0] == "api" and not _PRIVATE.isdisjoint(words[2:3]))
-        if is_private or request.method not in {"GET", "HEAD"}:
+        if f"/{rest}" in self._paths and request.method not in {"GET", "HEAD"}:
+            raise BinanceRefusal(405, UNSUPPORTED_OPERATION, f"This operation is not supported: {request.method}.")
+        if self._api.is_private(rest) or request.method not in {"GET", "HEAD"}:
             message = "You are not authorized to execute this request: this server has public market data only."
             raise BinanceRefusal(403, UNAUTHORIZED, message)
         raise _nothing_there()
@@ -102,6 +108,8 @@ class BinanceRest:
         used = str(self._passing.budget.statistics().used)
         response.headers["X-MBX-USED-WEIGHT"] = response.headers["X-MBX-USED-WEIGHT-1M"] = used
         response.headers["Cache-Control"] = "no-cache, no-store, must-revalidate"
+        if request.method == "OPTIONS" or response.status_code == 405:
+            response.headers["Allow"] = "GET, HEAD, OPTIONS"  # the other methods are routed only to be refused
         return response
 
 

@@ -12,6 +12,7 @@ from candlesync.core.allowance import Pace
 from candlesync.core.candle import Series
 from candlesync.core.wire import BATCH
 from candlesync.doors.binance.departures import Departures, Key
+from candlesync.doors.binance.errors import refusal_of
 from candlesync.doors.binance.requests import (
     MOST_STREAMS,
     GetCombined,
@@ -19,7 +20,6 @@ from candlesync.doors.binance.requests import (
     MessageRefusal,
     Request,
     SetCombined,
-    StreamRefusal,
     Subscribe,
     Unsubscribe,
     error,
@@ -29,20 +29,19 @@ from candlesync.doors.binance.requests import (
     too_many_streams,
 )
 from candlesync.doors.binance.stream import Missed, Stream, Texts
-from candlesync.errors import CandlesyncError, TooMany, UnknownSymbol
+from candlesync.errors import CandlesyncError
 from candlesync.hub import Line, Subscriber
 from candlesync.supervisor import Supervisor
 from candlesync.web.base import Channel, Closing, Session
-from candlesync.web.refusal import refusal_of as web_refusal_of
 
 MISSED = Closing(4410, "too_old: closed candles were missed that are no longer held; load them over REST")
 """As on the other sockets (design, section 3). Rather the end of the connection than a candle left out."""
 TOO_FAST = Closing(1008, "Too many requests")
 """What recorded connections to Binance ended with."""
 
-RATE, BURST = 5.0, 10.0
-"""Messages a second that a client may send ("WebSocket Limits"), and at once: those of two seconds may arrive together.
-Pings and pongs, which Binance counts too, are the server's business and not seen here."""
+_BURST = 2.0
+"""Seconds of which a client's messages may arrive together. Pings and pongs, which Binance counts too, are the server's
+business and not seen here."""
 _WAITING = 128 * 1024
 """Characters of the messages that may wait while one is being done: a series takes 10 seconds at most to start, and the
 names of 1024 streams are some 25 KiB."""
@@ -60,6 +59,8 @@ class Means:
     supervisor: Supervisor
     departures: Departures
     texts: Texts
+    message_rate: float
+    """Messages a second that a client may send ("WebSocket Limits")."""
 
 
 class StreamSession(Session):
@@ -70,7 +71,7 @@ class StreamSession(Session):
     def __init__(self, channel: Channel, means: Means, caller: tuple[str, bytes], *, combined: bool) -> None:
         """``caller`` is the client's address, as the limits count it, and its program; see `Key`."""
         super().__init__(channel)
-        self.pace = Pace(RATE, BURST)
+        self.pace = Pace(means.message_rate, _BURST * means.message_rate)
         self._means = means
         self._caller = caller
         self._combined = combined
@@ -293,19 +294,6 @@ class _Batch:
             if size >= self._most:
                 return
         self.is_last = True
-
-
-def refusal_of(reason: CandlesyncError) -> StreamRefusal:
-    """How an error of ours is told to a client of Binance's streams."""
-    match reason:
-        case StreamRefusal():
-            return reason
-        case UnknownSymbol():
-            return StreamRefusal(-1121, "Invalid symbol.")
-        case TooMany():
-            return StreamRefusal(-1003, f"Too many requests; {reason}", status=429, retry_after=reason.retry_after)
-    refusal = web_refusal_of(reason)
-    return StreamRefusal(-1001, f"Internal error; {refusal.message}", status=503, retry_after=refusal.retry_after)
 
 
 def _end(streams: Iterable[Stream]) -> None:

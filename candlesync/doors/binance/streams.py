@@ -1,4 +1,5 @@
-"""The routes of Binance's market streams: ``/binance/ws`` and ``/binance/stream``.
+"""The routes of Binance's market streams: ``/binance/ws`` and ``/binance/stream``; those of futures are below
+``/binance/market`` too, where their clients look for candles since 2026-04.
 
 What a URL asks for and cannot have is refused before the upgrade, in the form of Binance's errors. Clients of Binance
 come back by themselves when a connection ends, some for ever and without a pause: to one whose upgrade succeeds, a
@@ -10,12 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from hashlib import blake2b
+from urllib.parse import urlsplit
 
 from quart import Blueprint, Response, websocket
 
+from candlesync.binance.venue import Venue
 from candlesync.doors.binance.departures import Departures
-from candlesync.doors.binance.requests import StreamRefusal, read_target
-from candlesync.doors.binance.session import Means, StreamSession, refusal_of
+from candlesync.doors.binance.errors import bad_request, refusal_of
+from candlesync.doors.binance.requests import read_target
+from candlesync.doors.binance.session import Means, StreamSession
 from candlesync.doors.binance.stream import Texts
 from candlesync.errors import CandlesyncError
 from candlesync.supervisor import Supervisor, asked_by
@@ -30,9 +34,9 @@ _TELLING = (
 looked at: a proxy may give each request a number."""
 
 
-def stream_routes(supervisor: Supervisor, sockets: Sockets) -> Blueprint:
-    """The routes; their connections are among the open ``sockets``."""
-    means = Means(supervisor, Departures(), Texts(lambda: time.time_ns() // 1_000_000))
+def stream_routes(venue: Venue, supervisor: Supervisor, sockets: Sockets, departures: Departures) -> Blueprint:
+    """The routes as ``venue`` has them; their connections are among the open ``sockets``."""
+    means = Means(supervisor, departures, Texts(lambda: time.time_ns() // 1_000_000), venue.messages_per_second)
     routes = Blueprint("binance_streams", __name__)
 
     async def serve(names: Iterable[str], *, combined: bool) -> Response | None:
@@ -44,17 +48,17 @@ def stream_routes(supervisor: Supervisor, sockets: Sockets) -> Blueprint:
 
         return await sockets.serve(open_session, _refused)
 
-    @routes.websocket("/binance/ws")
-    @routes.websocket("/binance/ws/<path:names>")
     async def raw(names: str = "") -> Response | None:
         return await serve(names.split("/"), combined=False)
 
-    @routes.websocket("/binance/stream")
-    @routes.websocket("/binance/stream/<path:names>")
     async def combined(names: str = "") -> Response | None:
         asked = [names, *websocket.args.getlist("streams")]
         return await serve("/".join(asked).split("/"), combined=True)
 
+    for path in dict.fromkeys(("", *(urlsplit(url).path for url in venue.stream_urls))):
+        for name, view in (("ws", raw), ("stream", combined)):
+            for rest in ("", "/<path:names>"):
+                routes.add_websocket(f"/binance{path}/{name}{rest}", f"{path}/{name}{rest}", view)
     return routes
 
 
@@ -66,7 +70,7 @@ def _program() -> bytes:
 
 def _check_time_unit(units: list[str]) -> None:
     if any(unit.lower() != "millisecond" for unit in units):
-        raise StreamRefusal(-1130, "Data sent for parameter 'timeUnit' is not valid; served are milliseconds.")
+        raise bad_request(-1130, "Data sent for parameter 'timeUnit' is not valid; served are milliseconds.")
 
 
 async def _refused(error: CandlesyncError) -> Response | None:

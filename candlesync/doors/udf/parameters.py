@@ -8,13 +8,12 @@ from collections.abc import Callable
 import msgspec
 
 from candlesync.core.candle import Series
-from candlesync.doors.udf.resolutions import RESOLUTIONS, SHORT
+from candlesync.doors.udf.market import Market
+from candlesync.doors.udf.resolutions import SHORT
 from candlesync.web.openapi import Parameter
 from candlesync.web.parameters import LAST_SECOND, counted, only, quote, read_symbol
 from candlesync.web.refusal import Refusal
 
-EXCHANGE = "BINANCE"
-"""What TradingView calls it."""
 MOST_BARS = 5000
 """Of one answer: five pages of Binance's and some. With more in the range, the newest are given, which the library's
 adapter knows how to continue (its ``limitedServerResponse``)."""
@@ -29,46 +28,60 @@ _TIME = re.compile(rf"-?[0-9]{{1,{len(str(LAST_SECOND))}}}", re.ASCII)
 _DIGITS = 9
 _COUNT = re.compile(rf"[0-9]{{1,{_DIGITS}}}", re.ASCII)
 
-TICKER = Parameter(
-    "symbol",
-    "query",
-    f"A symbol, in any case, perhaps with the exchange before it: `{EXCHANGE}:BTCUSDT`.",
-    {"type": "string", "minLength": 1},
-    "BTCUSDT",
-    required=True,
-)
 _SECOND = {"type": "integer", "minimum": -LAST_SECOND, "maximum": LAST_SECOND}
-BARS = (
-    TICKER,
-    Parameter(
-        "resolution",
+
+
+def ticker_parameter(market: Market) -> Parameter:
+    """What a symbol is asked for by."""
+    return Parameter(
+        "symbol",
         "query",
-        "How long a bar lasts: a number is minutes.",
-        {"type": "string", "enum": [*RESOLUTIONS, *SHORT]},
-        "1",
+        f"A symbol, in any case, perhaps with the exchange before it: `{market.exchange}:BTCUSDT`.",
+        {"type": "string", "minLength": 1},
+        "BTCUSDT",
         required=True,
-    ),
-    Parameter(
-        "from",
-        "query",
-        "The time of the first bar; without it, and without `countback`, there are as many as an answer holds.",
-        _SECOND,
-        0,
-    ),
-    Parameter("to", "query", "The time before which the bars are.", _SECOND, LAST_SECOND, required=True),
-    Parameter(
-        "countback",
-        "query",
-        "How many bars before `to`, whatever `from` is; 0 is as if it were not given.",
-        {"type": "integer", "minimum": 0, "maximum": 10**_DIGITS - 1},
-    ),
-)
-SEARCH = (
-    Parameter("query", "query", "What the name or the assets of a symbol have in them.", {"type": "string"}, "btc"),
-    Parameter("exchange", "query", f"Empty, or `{EXCHANGE}`: there is no other.", {"type": "string"}),
-    Parameter("type", "query", "Empty, or `crypto`: there is no other.", {"type": "string"}),
-    counted("limit", "How many symbols at most.", MOST_FOUND, FOUND),
-)
+    )
+
+
+def bars_parameters(market: Market) -> tuple[Parameter, ...]:
+    """What bars are asked for by."""
+    short = (name for name, resolution in SHORT.items() if resolution in market.resolutions)
+    return (
+        ticker_parameter(market),
+        Parameter(
+            "resolution",
+            "query",
+            "How long a bar lasts: a number is minutes.",
+            {"type": "string", "enum": [*market.resolutions, *short]},
+            "1",
+            required=True,
+        ),
+        Parameter(
+            "from",
+            "query",
+            "The time of the first bar; without it, and without `countback`, there are as many as an answer holds.",
+            _SECOND,
+            0,
+        ),
+        Parameter("to", "query", "The time before which the bars are.", _SECOND, LAST_SECOND, required=True),
+        Parameter(
+            "countback",
+            "query",
+            "How many bars before `to`, whatever `from` is; 0 is as if it were not given.",
+            {"type": "integer", "minimum": 0, "maximum": 10**_DIGITS - 1},
+        ),
+    )
+
+
+def search_parameters(market: Market) -> tuple[Parameter, ...]:
+    """What symbols are searched by."""
+    return (
+        Parameter("query", "query", "What the name or the assets of a symbol have in them.", {"type": "string"}, "btc"),
+        Parameter("exchange", "query", f"Empty, or `{market.exchange}`: there is no other.", {"type": "string"}),
+        Parameter("type", "query", "Empty, or `crypto`: there is no other.", {"type": "string"}),
+        counted("limit", "How many symbols at most.", MOST_FOUND, FOUND),
+    )
+
 
 Values = Callable[[str], list[str]]
 """Gives the values of a parameter, each as often as it is given."""
@@ -86,20 +99,20 @@ class Question(msgspec.Struct, frozen=True):
     """Of them how many at most, the newest."""
 
 
-def read_ticker(values: Values) -> str:
+def read_ticker(values: Values, market: Market) -> str:
     """``symbol``: a symbol, perhaps with the exchange before it (``BINANCE:BTCUSDT``); refuses `unknown_symbol`."""
     text = _required("symbol", values)
     exchange, colon, name = text.partition(":")
-    return read_symbol(name if colon and exchange.upper() == EXCHANGE else text)
+    return read_symbol(name if colon and exchange.upper() == market.exchange else text)
 
 
-def read_question(values: Values) -> Question:
+def read_question(values: Values, market: Market) -> Question:
     """What ``history`` is asked; ``countback`` counts more than ``from``, as the protocol says."""
-    symbol = read_ticker(values)
+    symbol = read_ticker(values, market)
     resolution = _required("resolution", values)
-    interval = RESOLUTIONS.get(SHORT.get(resolution, resolution))
+    interval = market.interval(resolution)
     if interval is None:
-        known = ", ".join(RESOLUTIONS)
+        known = ", ".join(market.resolutions)
         raise Refusal("bad_interval", f"resolution must be one of {known}, not {quote(resolution)}")
     start, end = _read_time("from", values), _read_time("to", values)
     count = _read_count("countback", values)

@@ -26,8 +26,3 @@ RESOLUTIONS = {
 
 SHORT = {"S": "1S", "D": "1D", "W": "1W", "M": "1M"}
 """Other names that clients may give."""
-
-
-def multipliers(unit: str) -> list[str]:
-    """The numbers of the resolutions of a unit; of minutes, which have none, for ``""``."""
-    return [name.removesuffix(unit) for name in RESOLUTIONS if name.strip("0123456789") == unit]

@@ -16,17 +16,18 @@ from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.doors.udf import history
 from candlesync.doors.udf.history import Bars, NoBars
+from candlesync.doors.udf.market import Market, market_of
 from candlesync.doors.udf.parameters import (
-    BARS,
     MOST_BARS,
-    SEARCH,
-    TICKER,
     Values,
+    bars_parameters,
     read_limit,
     read_question,
     read_ticker,
+    search_parameters,
+    ticker_parameter,
 )
-from candlesync.doors.udf.symbols import Configuration, Found, SymbolDescription, describe, search
+from candlesync.doors.udf.symbols import Configuration, Found, SymbolDescription, configure, describe, search
 from candlesync.errors import CandlesyncError, UpstreamUnavailable
 from candlesync.supervisor import Supervisor
 from candlesync.web.history import STATE
@@ -67,33 +68,42 @@ def _operation(
 
 
 _CONFIG = _operation("What this datafeed can do", Reply(200, "It is", (Configuration,)))
-_SYMBOL = _operation(
-    "A symbol's description",
-    Reply(200, "It is", (SymbolDescription,)),
-    parameters=(TICKER,),
-    errors=("bad_parameter", "unknown_symbol", "too_many", "upstream_unavailable"),
-)
-_SEARCH = _operation(
-    "Symbols by what is in their names",
-    Reply(200, "The closest first", (list[Found],)),
-    parameters=SEARCH,
-    errors=("bad_limit", "bad_parameter", "upstream_unavailable"),
-)
-_HISTORY = _operation(
-    "Bars of a symbol",
-    Reply(200, "The bars, or that there are none", (Bars, NoBars), headers=(STATE,)),
-    description=(
-        f"The bars from `from` on and before `to`, or the `countback` bars before `to`: {MOST_BARS} at most, the "
-        "newest. The last one may be forming. Bars of an outage are among them, flat and with volume 0."
-    ),
-    parameters=BARS,
-    errors=("bad_interval", "bad_parameter", "unknown_symbol", "too_many", "upstream_unavailable"),
-)
 _TIME = _operation(
     "What time the exchange has",
     Reply(200, "UNIX seconds", (int,), "text/plain"),
     errors=("upstream_unavailable",),
 )
+
+
+def _of_symbol(market: Market) -> Operation:
+    return _operation(
+        "A symbol's description",
+        Reply(200, "It is", (SymbolDescription,)),
+        parameters=(ticker_parameter(market),),
+        errors=("bad_parameter", "unknown_symbol", "too_many", "upstream_unavailable"),
+    )
+
+
+def _of_search(market: Market) -> Operation:
+    return _operation(
+        "Symbols by what is in their names",
+        Reply(200, "The closest first", (list[Found],)),
+        parameters=search_parameters(market),
+        errors=("bad_limit", "bad_parameter", "upstream_unavailable"),
+    )
+
+
+def _of_history(market: Market) -> Operation:
+    return _operation(
+        "Bars of a symbol",
+        Reply(200, "The bars, or that there are none", (Bars, NoBars), headers=(STATE,)),
+        description=(
+            f"The bars from `from` on and before `to`, or the `countback` bars before `to`: {MOST_BARS} at most, the "
+            "newest. The last one may be forming. Bars of an outage are among them, flat and with volume 0."
+        ),
+        parameters=bars_parameters(market),
+        errors=("bad_interval", "bad_parameter", "unknown_symbol", "too_many", "upstream_unavailable"),
+    )
 
 
 class ServerTime:
@@ -131,34 +141,35 @@ class ServerTime:
 def udf_routes(supervisor: Supervisor, symbols: Symbols, archive: Archive, rest: Rest) -> Blueprint:
     """The routes, over the parts that serve ``/candles`` and ``/symbols``."""
     routes = Blueprint("udf", __name__, url_prefix="/udf")
-    time = ServerTime(rest)
+    time, market = ServerTime(rest), market_of(rest.venue)
 
     @routes.get("/config")
     @documented(_CONFIG)
     async def config() -> Response:
-        return _json(_encode(Configuration()))
+        return _json(_encode(configure(market)))
 
     @routes.get("/symbols")
-    @documented(_SYMBOL)
+    @documented(_of_symbol(market))
     async def describe_symbol() -> Response:
-        info = await symbols.require(read_ticker(request.args.getlist))
+        info = await symbols.require(read_ticker(request.args.getlist, market))
         if info.tick_size and info.step_size:
-            return _json(_encode(describe(info)))
+            return _json(_encode(describe(market, info)))
         topic = await supervisor.ensure(Series(info.symbol, Interval.M1))
-        return _json(_encode(describe(info, (entry.candle for entry in topic.replica.newest(_LOOKED_AT)))))
+        candles = (entry.candle for entry in topic.replica.newest(_LOOKED_AT))
+        return _json(_encode(describe(market, info, candles)))
 
     @routes.get("/search")
-    @documented(_SEARCH)
+    @documented(_of_search(market))
     async def find() -> Response:
         values = request.args.getlist
         limit = read_limit(values)
         text, exchange, kind = (_text(name, values) for name in ("query", "exchange", "type"))
-        return _json(_encode(search(await symbols.all(), text, exchange, kind, limit)))
+        return _json(_encode(search(market, await symbols.all(), text, exchange, kind, limit=limit)))
 
     @routes.get("/history")
-    @documented(_HISTORY)
+    @documented(_of_history(market))
     async def bars() -> Response:
-        question = read_question(request.args.getlist)
+        question = read_question(request.args.getlist, market)
         topic = await supervisor.ensure(question.series)
         response = _json(await history.answer(topic, archive, question))
         response.headers["Candlesync-State"] = topic.state.value

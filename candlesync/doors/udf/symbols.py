@@ -7,10 +7,9 @@ from decimal import Decimal
 
 import msgspec
 
-from candlesync.binance.parse import SymbolInfo
+from candlesync.binance.listing import SymbolInfo
 from candlesync.core.candle import Candle
-from candlesync.doors.udf.parameters import EXCHANGE
-from candlesync.doors.udf.resolutions import RESOLUTIONS, multipliers
+from candlesync.doors.udf.market import Market
 
 _TYPE = "crypto"
 _MOST_DECIMALS = 8
@@ -20,9 +19,9 @@ _MOST_DECIMALS = 8
 class Exchange(msgspec.Struct, frozen=True):
     """An exchange that symbols can be searched on."""
 
-    value: str = EXCHANGE
-    name: str = "Binance"
-    desc: str = "Binance"
+    value: str
+    name: str
+    desc: str
 
 
 class SymbolType(msgspec.Struct, frozen=True):
@@ -35,13 +34,13 @@ class SymbolType(msgspec.Struct, frozen=True):
 class Configuration(msgspec.Struct, frozen=True):
     """What the server can do: the answer to ``config``."""
 
+    supported_resolutions: tuple[str, ...]
+    exchanges: tuple[Exchange, ...]
     supports_search: bool = True
     supports_group_request: bool = False
     supports_marks: bool = False
     supports_timescale_marks: bool = False
     supports_time: bool = True
-    supported_resolutions: tuple[str, ...] = tuple(RESOLUTIONS)
-    exchanges: tuple[Exchange, ...] = (Exchange(),)
     symbols_types: tuple[SymbolType, ...] = (SymbolType(),)
 
 
@@ -59,22 +58,22 @@ class SymbolDescription(msgspec.Struct, frozen=True):
     """Decimals of the volumes."""
     currency_code: str
     """Of the prices."""
+    exchange: str
+    listed_exchange: str
+    has_seconds: bool
+    supported_resolutions: tuple[str, ...]
+    intraday_multipliers: tuple[str, ...]
+    seconds_multipliers: tuple[str, ...]
+    daily_multipliers: tuple[str, ...]
+    weekly_multipliers: tuple[str, ...]
+    monthly_multipliers: tuple[str, ...]
     type: str = _TYPE
     session: str = "24x7"
     timezone: str = "Etc/UTC"
-    exchange: str = EXCHANGE
-    listed_exchange: str = EXCHANGE
     format: str = "price"
     has_intraday: bool = True
-    intraday_multipliers: tuple[str, ...] = tuple(multipliers(""))
-    has_seconds: bool = True
-    seconds_multipliers: tuple[str, ...] = tuple(multipliers("S"))
     has_daily: bool = True
-    daily_multipliers: tuple[str, ...] = tuple(multipliers("D"))
     has_weekly_and_monthly: bool = True
-    weekly_multipliers: tuple[str, ...] = tuple(multipliers("W"))
-    monthly_multipliers: tuple[str, ...] = tuple(multipliers("M"))
-    supported_resolutions: tuple[str, ...] = tuple(RESOLUTIONS)
     visible_plots_set: str = "ohlcv"
     has_empty_bars: bool = False
     """Nor are there bars to be made up: the series is whole."""
@@ -88,11 +87,16 @@ class Found(msgspec.Struct, frozen=True):
     ticker: str
     full_name: str
     description: str
-    exchange: str = EXCHANGE
+    exchange: str
     type: str = _TYPE
 
 
-def describe(info: SymbolInfo, candles: Iterable[Candle] = ()) -> SymbolDescription:
+def configure(market: Market) -> Configuration:
+    """What the server can do for a market."""
+    return Configuration(tuple(market.resolutions), (Exchange(market.exchange, market.name, market.name),))
+
+
+def describe(market: Market, info: SymbolInfo, candles: Iterable[Candle] = ()) -> SymbolDescription:
     """A symbol as Binance lists it; ``candles`` tell the decimals of a symbol whose steps Binance does not say."""
     prices: list[str] = []
     volumes: list[str] = []
@@ -104,23 +108,34 @@ def describe(info: SymbolInfo, candles: Iterable[Candle] = ()) -> SymbolDescript
     return SymbolDescription(
         name=info.symbol,
         ticker=info.symbol,
-        full_name=f"{EXCHANGE}:{info.symbol}",
+        full_name=f"{market.exchange}:{info.symbol}",
         description=_description(info),
         minmov=int(tick.scaleb(decimals)),
         pricescale=10**decimals,
         volume_precision=_decimals([info.step_size] if info.step_size else volumes),
         currency_code=info.quote_asset,
+        exchange=market.exchange,
+        listed_exchange=market.exchange,
+        has_seconds=bool(market.multipliers("S")),
+        supported_resolutions=tuple(market.resolutions),
+        intraday_multipliers=market.multipliers(""),
+        seconds_multipliers=market.multipliers("S"),
+        daily_multipliers=market.multipliers("D"),
+        weekly_multipliers=market.multipliers("W"),
+        monthly_multipliers=market.multipliers("M"),
     )
 
 
-def search(infos: Iterable[SymbolInfo], text: str, exchange: str, kind: str, limit: int) -> list[Found]:
+def search(
+    market: Market, infos: Iterable[SymbolInfo], text: str, exchange: str, kind: str, *, limit: int
+) -> list[Found]:
     """The symbols whose names or assets have ``text`` in them; first those that begin with it, and that are traded.
 
     ``exchange`` and ``kind`` are empty for all.
     """
-    if exchange.upper() not in ("", EXCHANGE) or kind not in ("", _TYPE):
+    if exchange.upper() not in ("", market.exchange) or kind not in ("", _TYPE):
         return []
-    wanted = text.upper().removeprefix(f"{EXCHANGE}:")
+    wanted = text.upper().removeprefix(f"{market.exchange}:")
     ranked = []
     for info in infos:
         if wanted in info.symbol or wanted in _description(info).upper():
@@ -128,7 +143,8 @@ def search(infos: Iterable[SymbolInfo], text: str, exchange: str, kind: str, lim
             ranked.append((rank, info))
     ranked.sort(key=lambda pair: pair[0])  # and otherwise as Binance has them
     return [
-        Found(info.symbol, info.symbol, f"{EXCHANGE}:{info.symbol}", _description(info)) for _, info in ranked[:limit]
+        Found(info.symbol, info.symbol, f"{market.exchange}:{info.symbol}", _description(info), market.exchange)
+        for _, info in ranked[:limit]
     ]
 
 

@@ -265,33 +265,49 @@ search({
   field: element("symbol"),
   found: element("found"),
   choose: (symbol) => choose(symbol, feed.interval),
-  async list() {
-    const answer = await fetch("symbols", { headers: token ? { Authorization: `Bearer ${token}` } : {} });
-    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-    return (await answer.json()).symbols;
-  },
+  list: listing,
 });
 element("symbol").addEventListener("blur", () => (element("symbol").value = feed.symbol));
 
-for (const interval of INTERVALS) {
+let intervals = []; // those that the venue has
+
+function offer(known) {
+  if (known.join() === intervals.join()) return;
+  intervals = known;
+  element("intervals").replaceChildren(...known.map(buttonOf));
+  tellChosen();
+}
+
+function buttonOf(interval) {
   const button = document.createElement("button");
   Object.assign(button, { type: "button", value: interval, textContent: interval });
   button.setAttribute("role", "radio");
   button.addEventListener("click", () => choose(feed.symbol, interval));
-  element("intervals").append(button);
+  return button;
 }
-tellChosen();
+
+/** What the venue has; while it is not known, every interval is offered. */
+async function listing() {
+  const answer = await fetch("symbols", { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+  if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+  const listed = await answer.json();
+  offer(INTERVALS.filter((interval) => listed.intervals.includes(interval)));
+  return listed.symbols;
+}
+
+offer(INTERVALS);
+listing().catch(() => {}); // the search asks again
 
 const stepInterval = (step) => {
-  const place = INTERVALS.indexOf(feed.interval) + step;
-  if (INTERVALS[place]) choose(feed.symbol, INTERVALS[place]);
+  const place = intervals.indexOf(feed.interval) + step;
+  if (intervals[place]) choose(feed.symbol, intervals[place]);
 };
 element("intervals").addEventListener("keydown", (event) => {
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (!step) return;
   event.preventDefault();
   stepInterval(step);
-  element("intervals").querySelector('[aria-checked="true"]').focus();
+  element("intervals").querySelector('[aria-checked="true"]')?.focus();
 });
 
 /** Move by, and zoom to, shares of what is seen. */

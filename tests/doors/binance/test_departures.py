@@ -17,6 +17,8 @@ def test_who_comes_back_goes_on_from_its_place_and_only_once() -> None:
     assert departures.take(KEY, 10) == 100
     assert departures.take(KEY, 10) is None
     assert len(departures) == 0
+    departures.remember(KEY, 100, 20)
+    assert departures.statistics() == (2, 1, 1)
 
 
 def test_another_address_program_or_stream_is_another_client() -> None:

@@ -57,7 +57,7 @@ def test_what_is_written_is_read_as_the_same(interval: Interval) -> None:
     series = Series("BTCUSDT", interval)
     for made in (candle(interval.floor(minute(0)), interval=interval), candle(interval.floor(minute(0)), closed=False)):
         event = encode(series, made, 1)
-        assert parse_frame(event) == parse_frame(wrap(series, event)) == Kline(series, made)
+        assert parse_frame(event) == parse_frame(wrap(series, event)) == Kline(series, made, event_time=1)
 
 
 def test_the_fields_are_in_binances_order() -> None:

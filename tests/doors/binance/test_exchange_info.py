@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from candlesync.binance.public_paths import SPOT_API
 from candlesync.binance.rest import PassedOn
 from candlesync.doors.binance.exchange_info import ExchangeInfo
 from candlesync.doors.binance.passing import Passing
@@ -31,7 +32,7 @@ async def opened(body: bytes = BODY) -> AsyncIterator[tuple[ExchangeInfo, Upstre
     passing = Passing(upstream)
     async with trio.open_nursery() as nursery:
         await nursery.start(passing.run)
-        yield ExchangeInfo(passing), upstream
+        yield ExchangeInfo(SPOT_API.at("exchangeInfo"), passing), upstream
         nursery.cancel_scope.cancel()
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candlesync.binance.public import KLINES, PUBLIC_PATHS, PublicPath
+from candlesync.binance.public import PublicApi, PublicPath
+from candlesync.binance.public_paths import SPOT_API, SPOT_US_API, USDM_API
 from candlesync.core.interval import INTERVALS
 from candlesync.doors.binance.errors import BinanceRefusal
 from candlesync.doors.binance.parameters import (
@@ -18,7 +19,9 @@ from candlesync.doors.binance.parameters import (
     wants_microseconds,
 )
 
-NAMES = sorted({name for path in PUBLIC_PATHS for name in path.parameters} | {"signature", "Symbol", ""})
+KLINES = SPOT_API.at("klines")
+PUBLIC_PATHS = [(api, path) for api in (SPOT_API, SPOT_US_API, USDM_API) for path in api.paths]
+NAMES = sorted({name for _, path in PUBLIC_PATHS for name in path.parameters} | {"signature", "Symbol", ""})
 VALUES = st.one_of(
     st.sampled_from(["BTCUSDT", "1m", "0", "1", "1000", "-1", "8", "+08:00", "1717372800000", "1717372800000000", ""]),
     st.from_regex(r"[0-9]{1,22}", fullmatch=True),
@@ -27,9 +30,9 @@ VALUES = st.one_of(
 QUERIES = st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=5).map(urlencode).map(str.encode)
 
 
-def question(**values: str) -> KlineQuestion:
+def question(api: PublicApi = SPOT_API, **values: str) -> KlineQuestion:
     query = urlencode({"symbol": "BTCUSDT", "interval": "1m", **values}).encode()
-    return read_kline_question(read_parameters(query, KLINES))
+    return read_kline_question(read_parameters(query, api.at("klines")), api)
 
 
 def read(query: bytes, path: PublicPath) -> tuple[dict[str, str] | None, int]:
@@ -41,7 +44,8 @@ def read(query: bytes, path: PublicPath) -> tuple[dict[str, str] | None, int]:
 
 
 @given(st.sampled_from(PUBLIC_PATHS), QUERIES | st.binary(max_size=40))
-def test_any_query_is_understood_or_refused(path: PublicPath, query: bytes) -> None:
+def test_any_query_is_understood_or_refused(of: tuple[PublicApi, PublicPath], query: bytes) -> None:
+    api, path = of
     values, code = read(query, path)
     if values is None:
         assert -1200 < code <= -1100
@@ -52,8 +56,8 @@ def test_any_query_is_understood_or_refused(path: PublicPath, query: bytes) -> N
         assert value
         assert value.isprintable()
         assert not set(value) & set("/\\;<>()*%&#?'"), (name, value)
-    if path.path == KLINES.path and values.get("limit") != "0" and int(values.get("limit", "1")):
-        asked = read_kline_question(values)
+    if path is api.at("klines") and 1 <= int(values.get("limit", "1")) <= 1000:
+        asked = read_kline_question(values, api)
         assert 1 <= asked.limit <= 1000
         assert asked.interval in {None, *INTERVALS}
 
@@ -62,6 +66,11 @@ def test_limits() -> None:
     assert [question().limit, question(limit="1").limit, question(limit="1001").limit] == [500, 1, 1000]
     with pytest.raises(BinanceRefusal, match="'limit'"):
         question(limit="000")
+    assert question(USDM_API, limit="1500").limit == 1500
+    for limit in ("0", "1501"):  # recorded of 1501
+        with pytest.raises(BinanceRefusal, match="'limit' is not valid") as refused:
+            question(USDM_API, limit=limit)
+        assert refused.value.code == -1130
 
 
 @pytest.mark.parametrize(
@@ -78,6 +87,8 @@ def test_limits() -> None:
 def test_times_are_milliseconds_or_microseconds(sent: str, start: int, end: int) -> None:
     asked = question(startTime=sent, endTime=sent)
     assert (asked.start, asked.end) == (start, end)
+    other = question(USDM_API, startTime=sent, endTime=sent)
+    assert (other.start, other.end) == (int(sent), int(sent)), "microseconds are the spot API's"
 
 
 @pytest.mark.parametrize("zone", ["0", "00:00", "+0", "-0:00", "+00:00", "00"])
@@ -89,7 +100,7 @@ def test_utc_has_many_names(zone: str) -> None:
 def test_other_zones_are_not_utc(zone: str) -> None:
     assert not question(timeZone=zone).is_utc
     plain = f"symbol=BTCUSDT&interval=1m&timeZone={zone}".encode()
-    assert not read_kline_question(read_parameters(plain, KLINES)).is_utc, "a plus sign that is not escaped"
+    assert not read_kline_question(read_parameters(plain, KLINES), SPOT_API).is_utc, "a plus sign that is not escaped"
 
 
 @pytest.mark.parametrize("zone", ["15", "14:01", "-12:15", "1:60", "UTC", "Z", "8:0", "1:000", "--1", "\u0668", "1 "])

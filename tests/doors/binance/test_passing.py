@@ -6,15 +6,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from candlesync.binance.public import PUBLIC_PATHS, TIME, PublicPath
+from candlesync.binance.public import PublicPath
+from candlesync.binance.public_paths import SPOT_API
 from candlesync.binance.rest import PassedOn
 from candlesync.doors.binance.passing import Passing, PassingSettings
 from candlesync.errors import RateLimited, UpstreamUnavailable
 from candlesync.supervisor import asked_by
 from tests.doors.binance.upstream import Upstream
 
-PATHS = {path.path.removeprefix("/api/v3/"): path for path in PUBLIC_PATHS}
-PRICE, DAY = PATHS["ticker/price"], PATHS["ticker/24hr"]
+PRICE, DAY, TIME = (SPOT_API.at(endpoint) for endpoint in ("ticker/price", "ticker/24hr", "time"))
 
 
 async def opened(nursery: trio.Nursery, settings: PassingSettings | None = None) -> tuple[Passing, Upstream]:
@@ -56,6 +56,7 @@ async def test_who_asks_the_same_at_the_same_time_shares_the_answer(
         asking.start_soon(ask, TIME, "")
         asking.start_soon(ask, TIME, "")
     assert len(upstream.asked) == 5, "the time is nobody else's"
+    assert passing.statistics().shared == 1
 
 
 async def test_answers_are_kept_as_long_as_the_table_says_and_not_too_many(
@@ -77,6 +78,9 @@ async def test_answers_are_kept_as_long_as_the_table_says_and_not_too_many(
     await passing.ask(DAY, {"symbol": "D"})
     await passing.ask(DAY, {"symbol": "D"})
     assert len(upstream.asked) == 9, "what is longer than all that is kept is not kept"
+    counted = passing.statistics()
+    assert (counted.answers, counted.kept) == ({"2xx": 9}, 2)
+    assert (counted.kept_answers, counted.kept_bytes) == (0, 0)
 
 
 async def test_half_of_the_weight_is_left_to_live_series(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
@@ -87,6 +91,7 @@ async def test_half_of_the_weight_is_left_to_live_series(nursery: trio.Nursery, 
             await passing.ask(path, {})
         assert refused.value.retry_after >= 5
     assert upstream.asked == []
+    assert passing.statistics().refused_for_weight == 2
     await trio.sleep(61)
     await passing.ask(PRICE, {})
 
@@ -99,6 +104,7 @@ async def test_no_client_takes_all_that_the_others_could_have(nursery: trio.Nurs
     with pytest.raises(RateLimited, match="1200 request weight a minute") as refused:
         await passing.ask(DAY, {"type": "T15"})
     assert refused.value.retry_after == pytest.approx(4, abs=0.1)
+    assert passing.statistics().refused_for_weight == 1
     assert (await passing.ask(DAY, {"type": "T14"})).status == 200, "what is kept costs nobody anything"
     for other in ("192.0.2.2", ""):
         asked_by.set(other)
@@ -124,7 +130,7 @@ async def test_few_are_on_their_way_and_none_for_ever(nursery: trio.Nursery, aut
 
     async def ask(number: int) -> None:
         nonlocal told
-        with pytest.raises(UpstreamUnavailable, match="within 15 s"):
+        with pytest.raises(UpstreamUnavailable, match="within 9 s"):
             await passing.ask(PRICE, {"symbol": f"S{number}"})
         told += 1
 
@@ -143,3 +149,6 @@ async def test_a_failure_is_not_kept(nursery: trio.Nursery, autojump_clock: Mock
         await passing.ask(DAY, {})
     upstream.error = None
     assert (await passing.ask(DAY, {})).status == 200
+    upstream.answer = PassedOn(400, b'{"code":-1121,"msg":"Invalid symbol."}')
+    await passing.ask(DAY, {"symbol": "NOPE"})
+    assert passing.statistics().answers == {"none": 1, "2xx": 1, "4xx": 1}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from candlesync.core.candle import Series
 from candlesync.core.interval import INTERVALS, Interval
+from candlesync.doors.binance.errors import BinanceRefusal, bad_request
 from candlesync.doors.binance.requests import (
     MOST_STREAMS,
     GetCombined,
@@ -18,7 +19,6 @@ from candlesync.doors.binance.requests import (
     MessageRefusal,
     Request,
     SetCombined,
-    StreamRefusal,
     Subscribe,
     Unsubscribe,
     error,
@@ -63,7 +63,7 @@ GRANTED: list[tuple[str, Request]] = [
 ]
 
 REFUSED: list[tuple[str, int, str, int | str | None]] = [
-    # "Error Messages"
+    # web-socket-streams.md, "Error Messages"
     ('{"method":"SET_PROPERTY","params":["colour",true],"id":5}', 0, "Unknown property", 5),
     ('{"method":"GET_PROPERTY","params":["colour"],"id":"x"}', 0, "Unknown property", "x"),
     ('{"method":"SET_PROPERTY","params":["combined","yes"],"id":5}', 1, "Invalid value type: expected Boolean", 5),
@@ -108,11 +108,11 @@ REFUSED: list[tuple[str, int, str, int | str | None]] = [
     ('{"method":"SUBSCRIBE",', 3, "Invalid JSON: expected value at line 1 column 22", None),
     ("", 3, "Invalid JSON: expected value at line 1 column 0", None),
     ("[" * 5000, 3, "Invalid JSON: expected value at line 1 column 5000", None),
-    # recorded
+    # seen, not documented (see the docstring of what is tested)
     ('{"method":"SUBSCRIBE","params":["not a name"],"id":1}', 2, "Invalid request: invalid stream", 1),
     ('{"method":"SUBSCRIBE","params":[5],"id":1}', 2, "Invalid request: invalid stream", 1),
     ('{"method":"UNSUBSCRIBE","params":[""],"id":1}', 2, "Invalid request: invalid stream", 1),
-    # what is left open there
+    # what the documentation leaves open: in its words
     ('{"method":"SUBSCRIBE","id":1}', 2, "Invalid request: missing field `params` at line 1 column 29", 1),
     (
         '{"method":"SUBSCRIBE","params":"btcusdt@kline_1m","id":1}',
@@ -161,8 +161,8 @@ def test_the_bytes_of_the_answers() -> None:
     assert result(1) == b'{"result":null,"id":1}'
     assert result("a", [stream_of(BTC)]) == b'{"result":["btcusdt@kline_1m"],"id":"a"}'
     assert result(None, value=True) == b'{"result":true,"id":null}'
-    assert error(StreamRefusal(0, "Unknown property"), 2) == b'{"error":{"code":0,"msg":"Unknown property"},"id":2}'
-    assert StreamRefusal(-1121, "Invalid symbol.").body == b'{"code":-1121,"msg":"Invalid symbol."}'
+    assert error(bad_request(0, "Unknown property"), 2) == b'{"error":{"code":0,"msg":"Unknown property"},"id":2}'
+    assert bad_request(-1121, "Invalid symbol.").body == b'{"code":-1121,"msg":"Invalid symbol."}'
 
 
 @pytest.mark.parametrize("interval", INTERVALS, ids=str)
@@ -192,14 +192,14 @@ def test_a_url(path: str, series: tuple[Series, ...]) -> None:
     "path", ["btcusdt", "btcusdt@trade", "0/!ticker@arr", "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61"]
 )
 def test_a_url_that_asks_for_what_is_not_served(path: str) -> None:
-    with pytest.raises(StreamRefusal, match="invalid stream"):
+    with pytest.raises(BinanceRefusal, match="invalid stream"):
         read_target(path.split("/"))
 
 
 def test_a_url_with_too_many_streams() -> None:
     names = [f"a{number}@kline_1m" for number in range(MOST_STREAMS + 1)]
     assert len(read_target(names[1:])) == MOST_STREAMS
-    with pytest.raises(StreamRefusal, match="Too many subscriptions"):
+    with pytest.raises(BinanceRefusal, match="Too many subscriptions"):
         read_target(names)
 
 

@@ -42,6 +42,8 @@ def unread(read: int, sent: int) -> str:
 
 
 WRONG = [
+    # Sources: rest-api.md and errors.md of binance-spot-api-docs, "recorded" is
+    # ../shared/data/rest/binance_error_bodies.json; each group names its own.
     # rest-api.md: symbol and interval are mandatory; errors.md: -1102
     ("klines", "", -1102, mandatory("symbol")),
     ("klines", "symbol=BTCUSDT", -1102, mandatory("interval")),
@@ -57,13 +59,13 @@ WRONG = [
     ("klines", "symbol=BTCUSDT&symbol=BTCUSDT", -1101, "Duplicate values for a parameter detected."),
     ("klines", f"{GOOD}&limit=1&limit=1", -1101, "Duplicate values for a parameter detected."),
     ("uiKlines", f"{GOOD}&interval=1m", -1101, "Duplicate values for a parameter detected."),
-    # empty ones (recorded of interval and startTime)
+    # empty ones (errors.md: -1105; recorded of interval and startTime)
     ("klines", "symbol=BTCUSDT&interval=", -1105, "Parameter 'interval' was empty."),
     ("klines", "symbol=&interval=1m", -1105, "Parameter 'symbol' was empty."),
     ("klines", f"{GOOD}&startTime=", -1105, "Parameter 'startTime' was empty."),
     ("klines", f"{GOOD}&limit", -1105, "Parameter 'limit' was empty."),
     ("klines", "symbol=btc&interval=", -1105, "Parameter 'interval' was empty."),
-    # characters (recorded)
+    # characters (errors.md: -1100; recorded of symbol, interval, startTime and limit)
     ("klines", "symbol=btcusdt&interval=1m", -1100, illegal("symbol", SYMBOL)),
     ("klines", "symbol=1000CAT%2FUSDT&interval=4h&limit=1000", -1100, illegal("symbol", SYMBOL)),
     ("klines", "symbol=BTC%20USDT&interval=1m", -1100, illegal("symbol", SYMBOL)),
@@ -81,7 +83,7 @@ WRONG = [
     ("klines", f"{GOOD}&limit=-1", -1100, illegal("limit", NUMBER)),
     ("klines", f"{GOOD}&limit=ten", -1100, illegal("limit", NUMBER)),
     ("klines", f"{GOOD}&limit=1&endTime=2021-01-01", -1100, illegal("endTime", NUMBER)),
-    # sizes and senses
+    # sizes and senses (errors.md: -1108, -1130; recorded: limit=0; rest-api.md: zones from -12:00 to +14:00)
     ("klines", f"{GOOD}&startTime={'9' * 20}", -1108, "Parameter 'startTime' overflowed."),
     ("klines", f"{GOOD}&limit={'9' * 19}", -1108, "Parameter 'limit' overflowed."),
     ("klines", f"{GOOD}&limit=0", -1102, mandatory("limit")),
@@ -97,7 +99,8 @@ WRONG = [
     ("klines", "symbol=BTCUSDT&interval=60", -1120, "Invalid interval."),
     ("klines", "symbol=NOSUCH&interval=1x", -1121, "Invalid symbol."),
     ("uiKlines", "symbol=BTCUSDT&interval=2m", -1120, "Invalid interval."),
-    # what is passed on is checked as far as the table goes, and the rest is Binance's
+    # what is passed on is checked as far as the table goes, and the rest is Binance's (rest-api.md: the parameters of
+    # each endpoint, and that symbol and symbols exclude each other; recorded of aggTrades and ticker/24hr)
     ("ping", "x=1", -1104, unread(0, 1)),
     ("time", "symbol=BTCUSDT", -1104, unread(0, 1)),
     ("exchangeInfo", "symbol=btcusdt", -1100, illegal("symbol", SYMBOL)),
@@ -117,11 +120,20 @@ WRONG = [
     ("ticker/24hr", "symbol=BTCUSDT&signature=x", -1104, unread(1, 2)),
     ("ticker/price", "symbols=BTCUSDT", -1100, None),
     ("ticker/price", "symbols=%5B%22BTCUSDT%22,%22NOSUCH%22%5D", -1121, "Invalid symbol."),
+    (
+        "ticker/price",
+        "symbol=BTCUSDT&symbols=%5B%22BTCUSDT%22%5D",
+        -1128,
+        "Combination of optional parameters invalid.",
+    ),
+    ("historicalTrades", "symbol=BTCUSDT&fromId=-1", -1100, illegal("fromId", NUMBER)),
+    ("historicalBlockTrades", "symbol=BTCUSDT", -1102, mandatory("fromId")),
     ("avgPrice", "symbol=", -1105, "Parameter 'symbol' was empty."),
 ]
 
 
 async def test_wrong_questions_are_answered_as_binance_answers_them(autojump_clock: MockClock) -> None:
+    assert len(WRONG) >= 60
     async with open_door() as door:
         for path, query, code, message in WRONG:
             response = await door.get(f"/api/v3/{path}?{query}")
@@ -357,6 +369,9 @@ async def test_public_questions_are_passed_on_and_answered_as_they_are(autojump_
             "/api/v3/trades?limit=3&symbol=BTCUSDT",
             "/api/v3/aggTrades?limit=3&symbol=BTCUSDT",
             "/api/v3/avgPrice?symbol=BTCUSDT",
+            "/api/v3/historicalTrades?fromId=0&limit=3&symbol=BTCUSDT",
+            "/api/v3/ticker?symbol=BTCUSDT&windowSize=2h",
+            "/api/v3/ticker/tradingDay?symbol=BTCUSDT&timeZone=8",
         ]
         used = 0
         for target in targets:
@@ -373,7 +388,7 @@ async def test_public_questions_are_passed_on_and_answered_as_they_are(autojump_
             assert "X-MBX-APIKEY" not in request.headers
             assert "Cookie" not in request.headers
         # Not simulated, so Binance has no such path: the market-data host has fewer, too.
-        response = await door.get("/api/v3/historicalTrades?symbol=BTCUSDT")
+        response = await door.get("/api/v3/executionRules?symbol=BTCUSDT")
         assert (response.status_code, response.json()["code"]) == (404, -1020)
 
 
@@ -401,8 +416,7 @@ PRIVATE = [
     ("POST", "/api/v3/userDataStream"),
     ("PUT", "/api/v3/userDataStream"),
     ("DELETE", "/api/v3/openOrders"),
-    ("POST", "/api/v3/klines"),
-    ("DELETE", "/api/v3/depth"),
+    ("POST", "/api/v3/nope"),
     ("PATCH", "/"),
 ]
 ODD = [
@@ -433,6 +447,10 @@ async def test_what_is_private_or_not_there_never_reaches_binance(autojump_clock
         for method, target in PRIVATE:
             response = await door.request(method, target, X_MBX_APIKEY="key")
             assert (response.status_code, response.json()["code"]) == (403, -1002), (method, target)
+        for method, target in (("POST", "/api/v3/klines"), ("DELETE", "/api/v3/depth")):
+            response = await door.request(method, target)
+            assert (response.status_code, response.json()["code"]) == (405, -1020), (method, target)
+            assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
         for target in ODD:
             response = await door.get(target)
             assert response.json().get("code") in {-1020, -1002}, (target, response.text)

@@ -22,7 +22,7 @@ from candlesync.core.sync import State
 from candlesync.doors.binance.departures import Departures
 from candlesync.doors.binance.session import MISSED, TOO_FAST, Means, StreamSession
 from candlesync.doors.binance.stream import Texts
-from candlesync.errors import CandlesyncError, TooMany, UpstreamUnavailable
+from candlesync.errors import CandlesyncError, TooMany, UnknownInterval, UpstreamUnavailable
 from candlesync.web.access import AccessSettings
 from candlesync.web.base import GOING_DOWN, Channel, Closing
 from tests.builders import BTC, candle, flat, forming, minute, minutes
@@ -211,8 +211,13 @@ async def test_the_property_combined() -> None:
     ("error", "code", "words"),
     [
         (None, -1121, "Invalid symbol."),
-        (TooMany("200 symbols"), -1003, "Too many requests; 200 symbols"),
-        (UpstreamUnavailable("asked in vain"), -1001, "Internal error; asked in vain"),
+        (TooMany("200 symbols"), -1003, "Too many requests; 200 symbols."),
+        (
+            UpstreamUnavailable("asked in vain"),
+            -1001,
+            "Internal error; unable to process your request. Please try again. (asked in vain)",
+        ),
+        (UnknownInterval("this venue has no 1s"), -1120, "Invalid interval."),
     ],
 )
 async def test_a_subscription_that_is_refused_is_refused_whole(
@@ -466,7 +471,7 @@ class Bot:
     """A session over a `Pipe`, again and again."""
 
     def __init__(self, web: Web) -> None:
-        self.means = Means(web.supervisor, Departures(), Texts(lambda: 0))
+        self.means = Means(web.supervisor, Departures(), Texts(lambda: 0), 5)
         self.connect()
 
     def connect(self) -> None:

@@ -6,11 +6,15 @@ from decimal import Decimal
 
 import pytest
 
-from candlesync.binance.parse import SymbolInfo
+from candlesync.binance.listing import SymbolInfo
+from candlesync.binance.venue import SPOT, SPOT_US, USDM, Venue
 from candlesync.core.interval import INTERVALS
-from candlesync.doors.udf.resolutions import RESOLUTIONS, SHORT, multipliers
-from candlesync.doors.udf.symbols import describe, search
+from candlesync.doors.udf.market import market_of
+from candlesync.doors.udf.resolutions import RESOLUTIONS, SHORT
+from candlesync.doors.udf.symbols import configure, describe, search
 from tests.builders import candle
+
+MARKET = market_of(SPOT)
 
 
 def test_each_interval_has_one_resolution() -> None:
@@ -31,7 +35,22 @@ def test_each_interval_has_one_resolution() -> None:
     ],
 )
 def test_the_multipliers_of_each_unit(unit: str, numbers: list[str]) -> None:
-    assert multipliers(unit) == numbers
+    assert MARKET.multipliers(unit) == tuple(numbers)
+
+
+@pytest.mark.parametrize(("venue", "exchange"), [(SPOT_US, "BINANCEUS"), (USDM, "BINANCE")])
+def test_a_venue_without_seconds_offers_none(venue: Venue, exchange: str) -> None:
+    market = market_of(venue)
+    assert tuple(market.resolutions) == tuple(RESOLUTIONS)[1:]
+    assert market.interval("S") is market.interval("1S") is None
+    assert configure(market).supported_resolutions == tuple(RESOLUTIONS)[1:]
+    assert [one.value for one in configure(market).exchanges] == [exchange]
+    shown = describe(market, SymbolInfo("BTCUSDT", tick_size="0.01"))
+    assert (shown.has_seconds, shown.seconds_multipliers) == (False, ())
+    assert (shown.exchange, shown.full_name) == (exchange, f"{exchange}:BTCUSDT")
+    assert [one.full_name for one in search(market, LISTED, f"{exchange}:btcusd", exchange, "", limit=1)] == [
+        f"{exchange}:BTCUSDT"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -47,18 +66,18 @@ def test_the_multipliers_of_each_unit(unit: str, numbers: list[str]) -> None:
     ],
 )
 def test_prices_move_by_the_tick(tick: str, minmov: int, pricescale: int) -> None:
-    shown = describe(SymbolInfo("BTCUSDT", tick_size=tick, step_size="0.00001000"))
+    shown = describe(MARKET, SymbolInfo("BTCUSDT", tick_size=tick, step_size="0.00001000"))
     assert (shown.minmov, shown.pricescale, shown.volume_precision) == (minmov, pricescale, 5)
     assert Decimal(shown.minmov) / shown.pricescale == Decimal(tick)
 
 
 def test_without_a_tick_the_candles_tell_the_decimals() -> None:
     bar = candle(close="37012.31500000")  # the others have none
-    shown = describe(SymbolInfo("BTCUSDT"), [bar])
+    shown = describe(MARKET, SymbolInfo("BTCUSDT"), [bar])
     assert (shown.minmov, shown.pricescale, shown.volume_precision) == (1, 1000, 1)
-    assert describe(SymbolInfo("BTCUSDT", tick_size="0.01"), [bar]).pricescale == 100
-    assert describe(SymbolInfo("BTCUSDT", step_size="0.001"), [bar]).volume_precision == 3
-    nothing = describe(SymbolInfo("BTCUSDT"))
+    assert describe(MARKET, SymbolInfo("BTCUSDT", tick_size="0.01"), [bar]).pricescale == 100
+    assert describe(MARKET, SymbolInfo("BTCUSDT", step_size="0.001"), [bar]).volume_precision == 3
+    nothing = describe(MARKET, SymbolInfo("BTCUSDT"))
     assert (nothing.pricescale, nothing.volume_precision) == (10**8, 8)
 
 
@@ -84,6 +103,8 @@ LISTED = [
     ],
 )
 def test_a_search_gives_the_closest_first(text: str, found: list[str]) -> None:
-    assert [one.symbol for one in search(LISTED, text, "", "", 30)] == found
-    assert [one.symbol for one in search(LISTED, text, "BINANCE", "crypto", 2)] == found[:2]
-    assert search(LISTED, text, "NYSE", "", 30) == search(LISTED, text, "", "stock", 30) == []
+    assert [one.symbol for one in search(MARKET, LISTED, text, "", "", limit=30)] == found
+    assert [one.symbol for one in search(MARKET, LISTED, text, "BINANCE", "crypto", limit=2)] == found[:2]
+    assert (
+        search(MARKET, LISTED, text, "NYSE", "", limit=30) == search(MARKET, LISTED, text, "", "stock", limit=30) == []
+    )

@@ -9,11 +9,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import trio
 
-from candlesync.binance.public import PUBLIC_PATHS
+from candlesync.binance.public_paths import SPOT_API
 
 _HEAD = re.compile(rb"GET (\S+) HTTP/1\.1\r\n(?:[A-Za-z0-9-]+: [\x20-\x7e]*\r\n)+")
 _STREAMS = re.compile(r"(?:[^/@\s]{1,50}@kline_(?:[0-9]{1,2}[smhdwM]))(?:/[^/@\s]{1,50}@kline_[0-9]{1,2}[smhdwM])*")
-_PARAMETERS = {path.path: path.parameters for path in PUBLIC_PATHS}
+_PARAMETERS = {path.path: path.parameters for path in SPOT_API.paths}
 _ENDS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 

@@ -1,0 +1,267 @@
+"""Draws a schedule from a seed. Each kind of trouble is a line in a table: how often, and how it is made.
+
+Troubles come alone, on top of each other, and in combinations that are known to hurt: what hides a minute from the
+stream comes with what hides it from REST, and a reconnect with a REST that cannot confirm anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Literal, get_args
+
+import msgspec
+
+from candlesync.core.interval import MINUTE, Interval
+from candlesync.simulator import faults
+from candlesync.simulator.settings import DEFAULT_START
+
+from . import schedule
+from .schedule import Event, Schedule
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+"""Pinned."""
+INTERVALS = (Interval.M1, Interval.M5)
+OTHERS = ("SOLUSDT", "DOGEUSDT", "QUIETBTC", "YOUNGUSDT")
+"""Symbols that only come when somebody asks for them."""
+
+TROUBLES = 4.0
+"""An hour, on average. A real feed sees one in a day or two."""
+CALM = 300.0
+"""Seconds at the start without trouble: each client has seen something then."""
+REMEMBERED = 5 * 86_400.0
+"""An outage's minutes are missing for good; after so many seconds no series is long enough to hold them."""
+
+Make = Callable[[Random, float, str | None], Iterator[Event]]
+"""Makes the events of one trouble that begins at a time, of a symbol or of all."""
+
+
+def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES) -> Schedule:
+    """The schedule of a seed, with so many troubles an hour."""
+    random = Random(f"schedule/{seed}")  # noqa: S311 - to be repeated, not to be secret
+    remote = random.random() < 0.5
+    history = random.choice((1000, 1000, 200, 60))
+    connection_seconds = random.choice((86_400.0, 86_400.0, 10_800.0, 2_400.0))
+    makes = [make for make, _, needs_remote in _TROUBLES if remote or not needs_remote]
+    weights = [weight for _, weight, needs_remote in _TROUBLES if remote or not needs_remote]
+    end = days * 86_400.0
+    events: list[Event] = []
+    time = CALM
+    while (time := time + random.expovariate(troubles / 3600.0)) < end:
+        symbol = random.choice((*SYMBOLS, None))
+        make = random.choices(makes, weights)[0]
+        events += make(random, round(_aimed(random, time), 3), symbol)
+    events = [event for event in (_within(event, end) for event in events) if event is not None]
+    events.sort(key=lambda event: event.at or 0.0)
+    return Schedule(
+        seed=seed,
+        days=days,
+        clients=clients,
+        history=history,
+        connection_seconds=connection_seconds,
+        store="remote" if remote else "prompt",
+        events=tuple(events),
+    )
+
+
+def _aimed(random: Random, time: float) -> float:
+    """Half of all troubles begin at the end of a minute, where candles close."""
+    if random.random() < 0.5:
+        return time
+    return max(CALM, time - time % 60 + random.choice((-0.5, -0.01, 0.0, 0.002, 0.005, 0.05, 0.5, 2.0)))
+
+
+def _within(event: Event, end: float) -> Event | None:
+    """An event that is over at the end, but for outages: they are for ever."""
+    at = event.at or 0.0
+    if at >= end:
+        return None
+    seconds = getattr(event, "seconds", None)
+    if seconds is None or is_outage(event):
+        return event
+    return msgspec.structs.replace(event, seconds=round(min(seconds, end - at), 3))
+
+
+def is_outage(event: Event) -> bool:
+    """Whether the exchange itself never has the minutes."""
+    return isinstance(event, faults.Missing) and event.stream and (event.seconds or 0.0) >= REMEMBERED
+
+
+# --- the troubles
+
+
+def _some(random: Random, most: float) -> float:
+    """A duration: mostly short, at times ``most`` seconds."""
+    return float(round(most ** random.uniform(0.3, 1.0), 3))
+
+
+def _drop(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
+    yield faults.Drop(
+        at=at, symbol=symbol, close_frame=random.random() < 0.5, code=random.choice((1000, 1001, 1008, 1012))
+    )
+    if random.random() < 0.5:
+        yield from _no_way(random, at, symbol)
+    if random.random() < 0.5:
+        yield from _rest_trouble(random, at, symbol)
+
+
+def _no_way(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
+    """The connection cannot be made anew for a while."""
+    seconds = _some(random, 1800)
+    match random.randrange(3):
+        case 0:
+            yield faults.Refuse(at=at, symbol=symbol, seconds=seconds, status=random.choice((403, 429, 451, 502, 503)))
+        case 1:
+            yield faults.Refuse(at=at, symbol=symbol, seconds=seconds, hang=True)
+        case _:
+            yield schedule.NetworkDown(at=at, seconds=seconds)
+
+
+def _rest_trouble(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
+    seconds = _some(random, 2400)
+    shape = random.choice((*get_args(faults.BodyShape), None))
+    yield random.choice(
+        (
+            faults.RestDown(at=at, symbol=symbol, seconds=seconds, status=random.choice((500, 502, 503, 504))),
+            faults.RestDown(at=at, symbol=symbol, seconds=seconds, hang=True),
+            faults.RestDown(at=at, symbol=symbol, seconds=seconds, status=None, delay=_some(random, 40)),
+            faults.RestLimited(at=at, seconds=seconds, retry_after=random.choice((1, 10, 60, None))),
+            faults.RestBanned(at=at, seconds=seconds, retry_after=random.choice((120, 300, 1200, None))),
+            faults.RestBlocked(at=at, seconds=min(seconds, 300.0)),
+            faults.RestBehind(
+                at=at, symbol=symbol, seconds=seconds, by_ms=random.choice((500, 5_000, 70_000, 400_000))
+            ),
+            faults.RestGarbage(at=at, symbol=symbol, seconds=seconds, shape=shape),
+        )
+    )
+
+
+def _silent(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
+    match random.randrange(3):
+        case 0:
+            yield faults.Silent(at=at, symbol=symbol, seconds=_some(random, 1500))
+        case 1:
+            yield faults.Deaf(at=at, symbol=symbol, seconds=_some(random, 300))
+            yield faults.Drop(at=at + 1, symbol=symbol)
+        case _:
+            yield schedule.HalfOpen(at=at, symbol=symbol)
+
+
+def _noise(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
+    """Frames twice, late, in another order, or unreadable."""
+    seconds = _some(random, 1800)
+    yield random.choice(
+        (
+            faults.Duplicates(at=at, symbol=symbol, seconds=seconds, times=random.choice((2, 3, 5))),
+            faults.Late(at=at, symbol=symbol, seconds=seconds, by_ms=random.choice((1_000, 25_000, 90_000))),
+            faults.DelayedClose(at=at, symbol=symbol, seconds=seconds, by_ms=random.choice((900, 3_000, 25_000))),
+            faults.Garbage(at=at, symbol=symbol, seconds=seconds, replace=random.random() < 0.3),
+        )
+    )
+
+
+def _hide_close(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
+    interval = random.choice(INTERVALS)
+    yield faults.HideClose(
+        at=at, symbol=symbol, interval=interval, before_ms=random.choice((100, 500, 15_000)), after_ms=3_000
+    )
+    if random.random() < 0.4:
+        yield from _rest_trouble(random, at, symbol)
+
+
+def _planned(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
+    yield faults.Shutdown(at=at, symbol=symbol, seconds=_some(random, 600))
+
+
+def _outage(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
+    """The exchange itself has no candles for a while."""
+    symbol = symbol or SYMBOLS[0]
+    first, minutes = _minute_after(at), random.choice((1, 2, 5, 7, 20))
+    missing = [first + number * MINUTE for number in range(minutes)]
+    whole = [time for time in missing if Interval.M5.is_open_time(time) and time + 4 * MINUTE in missing]
+    for interval, times in ((Interval.M1, missing), (Interval.M5, whole)):
+        if times:
+            yield faults.Missing(
+                at=at, symbol=symbol, seconds=REMEMBERED, interval=interval, open_times=tuple(times), stream=True
+            )
+
+
+def _lacking(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
+    """REST lacks minutes for a while; the stream does, too, or it has shown them, or nobody was there to see."""
+    first = _minute_after(at)
+    times = tuple(first + number * MINUTE for number in range(random.choice((1, 1, 2, 4))))
+    stream = random.random() < 0.4
+    yield faults.Missing(
+        at=at, symbol=symbol or SYMBOLS[1], seconds=300 + _some(random, 1500), open_times=times, stream=stream
+    )
+    if not stream and random.random() < 0.7:
+        middle = at + (first - DEFAULT_START) / 1000 - at
+        yield faults.Drop(at=round(middle - random.uniform(1, 20), 3), symbol=symbol)
+        if random.random() < 0.6:
+            yield faults.RestDown(at=round(middle - 21, 3), symbol=symbol, seconds=_some(random, 240) + 21)
+
+
+def _minute_after(at: float) -> int:
+    """The open time of the second minute that begins after a time of the simulation."""
+    return Interval.M1.floor(DEFAULT_START + round(at * 1000)) + 2 * MINUTE
+
+
+def _store(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - it has no symbols
+    match random.randrange(6):
+        case 0:
+            yield schedule.StoreDown(at=at, seconds=_some(random, 600), hangs=random.random() < 0.5)
+        case 1 | 2:
+            happens, hangs = random.random() < 0.5, random.random() < 0.5
+            yield schedule.StoreLosesAnswer(at=at, happens=happens, hangs=hangs, times=random.choice((1, 1, 2, 5)))
+        case 3:
+            yield schedule.StoreFallsBack(at=at, by=_some(random, 1800))
+        case 4:
+            yield schedule.StoreWiped(at=at)
+        case _:
+            yield schedule.StoreSlow(at=at, seconds=_some(random, 900), delay=random.choice((0.1, 1.0, 4.0)))
+
+
+def _cancel(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
+    what: Literal["symbol", "series", "client"] = random.choice(("symbol", "series", "client"))
+    if random.random() < 0.5:
+        yield faults.Drop(at=max(CALM, at - random.choice((0.3, 1.0, 3.0))), symbol=symbol)
+    for number in range(random.choice((1, 1, 3))):
+        steps = random.choice((0, 1, 2, 3, 5, 8, 13, 30, 100))
+        yield schedule.Cancel(at=round(at + number * 7.1, 3), what=what, which=random.randrange(12), steps=steps)
+
+
+def _wanted(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - it may be another one
+    interval = random.choice((Interval.M1, Interval.M3, Interval.M15))
+    yield schedule.Wanted(
+        at=at, symbol=random.choice((*OTHERS, *SYMBOLS)), interval=interval, seconds=_some(random, 2400)
+    )
+
+
+def _client(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - whatever it looks at
+    client = random.randrange(64)
+    match random.randrange(3):
+        case 0:
+            pause = random.choice((1.0, 7.0, 30.0))
+            yield schedule.ClientSlow(at=at, client=client, seconds=_some(random, 3600), pause=pause)
+        case 1:
+            yield schedule.ClientStuck(at=at, client=client, seconds=_some(random, 3600))
+        case _:
+            yield schedule.ClientVanishes(at=at, client=client, after=_some(random, 7200))
+
+
+_TROUBLES: tuple[tuple[Make, float, bool], ...] = (
+    (_drop, 3.0, False),
+    (_no_way, 1.0, False),
+    (_rest_trouble, 2.0, False),
+    (_silent, 2.0, False),
+    (_noise, 2.0, False),
+    (_hide_close, 2.0, False),
+    (_planned, 1.0, False),
+    (_outage, 1.0, False),
+    (_lacking, 2.0, False),
+    (_cancel, 3.0, False),
+    (_wanted, 1.0, False),
+    (_client, 3.0, False),
+    (_store, 6.0, True),
+)
+"""How a trouble is made, how often it comes beside the others, and whether it needs a store outside of the process."""

@@ -1,0 +1,238 @@
+"""One simulation: the exchange, the network, the service and its clients, in one process and in virtual time."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from functools import partial
+from traceback import format_exception
+from typing import Any, cast
+
+import httpx
+import msgspec
+import trio
+
+from candlesync.binance.stream import StreamSettings
+from candlesync.config import Settings
+from candlesync.core.audit import AuditSettings
+from candlesync.core.candle import Series
+from candlesync.core.interval import Interval
+from candlesync.core.sync import Rules, State
+from candlesync.inspection import InspectionSettings
+from candlesync.service import Service
+from candlesync.simulator.app import create_app
+from candlesync.simulator.settings import SimulatorSettings
+from candlesync.store.base import Store
+from candlesync.symbol import SymbolTask
+
+from .cancelling import Cancelling, MortalTask
+from .chance import run_alone
+from .clients import KINDS, Chart, Client
+from .director import Director
+from .draw import INTERVALS, SYMBOLS
+from .network import Network, WatchedExchange, Witness
+from .schedule import Schedule, StoreFallsBack
+from .store import PromptLedgerStore, RemoteStore
+from .truth import Truth
+from .verdict import Verdict, Violation
+from .watch import Watch
+
+UPDATE_MS = 20_000
+"""Between two updates of a forming candle. Binance has 2,000; the times that follow from it are ten times as long."""
+SETTLE = 2_700.0
+"""Seconds after the last trouble in which all is to be well: bans end within 20 minutes, and fills are looked at again
+within ten."""
+SILENCE = InspectionSettings(silence=70.0, silence_cap=240.0, silence_grace=25.0, fills_cap=600.0)
+PINGS = StreamSettings(ping_interval=60.0, ping_timeout=30.0)
+"""The service's; a half-open connection is noticed within these two."""
+COLLECT_EACH = 3_600.0
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one simulation."""
+
+    seed: int
+    digest: str
+    """Of the whole history."""
+    violations: tuple[Violation, ...]
+    seconds: float
+    """Simulated, of the market's time."""
+    counts: dict[str, int]
+    faults: dict[str, int]
+    """By kind: those that happened."""
+
+
+class MortalService(Service):
+    """The service, whose symbols' tasks can be made to die."""
+
+    cancelling: Cancelling
+
+    def _new_task(self, symbol: str, intervals: set[Interval]) -> SymbolTask:
+        return MortalTask(symbol, intervals, self._means, self.cancelling)
+
+
+def simulate(schedule: Schedule) -> Outcome:
+    """Run one simulation, to its end or to the first violation."""
+    outcome: Outcome = run_alone(_run, schedule, seed=f"simulation/{schedule.seed}")
+    return outcome
+
+
+async def _run(schedule: Schedule) -> Outcome:
+    with trio.CancelScope() as scope:
+        world = World(schedule, Verdict(scope.cancel))
+        with world.watch.watching():
+            try:
+                await world.run()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is what this simulation has found
+                world.watch.verdict.wrong("alive", "".join(format_exception(error)))
+    return world.outcome()
+
+
+class World:
+    """All parts of one simulation."""
+
+    minute_seconds = 60.0
+    """Seconds that a minute of the market lasts."""
+    behind = 60_000
+    """Milliseconds of the market by which a client may be behind at the end."""
+    kinds = KINDS
+
+    def __init__(self, schedule: Schedule, verdict: Verdict) -> None:
+        self.schedule = schedule
+        rules = Rules(history=schedule.history)
+        settings = SimulatorSettings(
+            seed=schedule.seed,
+            minute_seconds=self.minute_seconds,
+            update_ms=UPDATE_MS,
+            ping_seconds=60.0,
+            connection_seconds=schedule.connection_seconds,
+        )
+        self.witness = Witness()
+        self.exchange = WatchedExchange(settings)
+        self.exchange.witness = self.witness
+        self.truth = Truth(self.exchange, schedule.events, rules.outage_pause)
+        self.watch = Watch(verdict, self.witness, self.truth, rules.history)
+        self.network = Network(self.exchange, self.witness)
+        self.cancelling = Cancelling()
+        self.store: Store = self._open_store(rules.history)
+        self.service = self._open_service(rules)
+        pinned = [Series(symbol, interval) for symbol in SYMBOLS for interval in INTERVALS]
+        for series in pinned:
+            self.witness.watched[series] = self.truth.lacking(series)
+        self.clients = [self._client(number, pinned) for number in range(schedule.clients)]
+        self.pinned = pinned
+        self.faults: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """Let it all happen."""
+        verdict = self.watch.verdict
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.exchange.run)
+            if isinstance(self.store, RemoteStore):
+                nursery.start_soon(self.store.run)
+            nursery.start_soon(_collect)
+            async with trio.open_nursery() as service_nursery:
+                await service_nursery.start(self.service.run)
+                service_nursery.start_soon(self.watch.run, self.service)
+                async with trio.open_nursery() as clients:
+                    for client in self.clients:
+                        clients.start_soon(client.run)
+                    director = Director(self, clients)
+                    clients.start_soon(director.run)
+                    await trio.sleep_until(self.schedule.seconds)
+                    for client in self.clients:
+                        client.calm()
+                    end = self.schedule.seconds + SETTLE
+                    await trio.sleep_until(end - end % 60 + 50)
+                    if not verdict.violations:
+                        await self.check_end()
+                    clients.cancel_scope.cancel()
+                service_nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+
+    def visitor(self, series: Series) -> Client:
+        """Somebody who looks at a series that is not pinned."""
+        return Chart(100 + self.faults["wanted"], self.service.app, self.watch, self.schedule.seed, [series])
+
+    def outcome(self) -> Outcome:
+        """What became of it so far."""
+        watch, ledger = self.watch, self.watch.ledger
+        counts = {
+            "commits": ledger.commits,
+            "messages": watch.messages,
+            "frames": self.witness.frames,
+            "rest": sum(sum(counts.values()) for counts in self.exchange.tally.rest.values()),
+            "fills": ledger.fills,
+            "corrections": ledger.corrections,
+            "lives": ledger.lives,
+            "connections": self.exchange.tally.connections,
+            "deaths": watch.logged["symbol task died"],
+            "history": watch.events,
+        }
+        violations = tuple(watch.verdict.violations)
+        seconds = (self.exchange.now() - self.exchange.clock.start) / 1000
+        return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults))
+
+    def _open_service(self, rules: Rules) -> Service:
+        transport = httpx.ASGITransport(app=cast("Any", create_app(self.exchange)))
+        client = httpx.AsyncClient(transport=transport, base_url="http://binance.test")
+        settings = Settings(
+            symbols=SYMBOLS,
+            intervals=INTERVALS,
+            rules=rules,
+            inspection=SILENCE,
+            stream=PINGS,
+            audit=AuditSettings() if self.schedule.audited else AuditSettings(share=0),
+        )
+        service = MortalService(settings, client=client, connect=cast("Any", self.network.connect), **self._stores())
+        service.cancelling = self.cancelling
+        return service
+
+    def _open_store(self, history: int) -> Store:
+        ledger, schedule = self.watch.ledger, self.schedule
+        if schedule.store == "prompt":
+            return PromptLedgerStore(history, ledger)
+        copied_at = [event.at - event.by for event in schedule.events if isinstance(event, StoreFallsBack)]
+        return RemoteStore(history, ledger, copied_at)
+
+    def _stores(self) -> dict[str, Any]:
+        """What the service is told of its store."""
+        return {"store": self.store}
+
+    def _client(self, number: int, pinned: list[Series]) -> Client:
+        kind = self.kinds[number % len(self.kinds)]
+        series = pinned if kind.__name__ == "Many" else [pinned[(number * 5 + number // len(self.kinds)) % len(pinned)]]
+        return kind(number, self.service.app, self.watch, self.schedule.seed, series)
+
+    async def check_end(self) -> None:
+        wrong = partial(self.watch.verdict.wrong, "settled")
+        for series in self.pinned:
+            topic = self.service.hub.get(series)
+            if topic is None or topic.state is not State.LIVE:
+                wrong(f"{series} is {topic and topic.state}: {topic and topic.failure}")
+            self._check_book(series)
+        last = self.exchange.now() - self.behind
+        for client in self.clients:
+            for view in client.views.values():
+                for difference in view.compare()[:3]:
+                    wrong(f"{view.name}: {difference}")
+                if view.newest + view.series.interval.next(0) < last:
+                    wrong(f"{view.name} is behind: {view.newest} at {last}")
+
+    def _check_book(self, series: Series) -> None:
+        """What is stored is the truth, in each field."""
+        wrong = partial(self.watch.verdict.wrong, "settled")
+        for time, (candle, _) in self.watch.ledger.book(series).candles.items():
+            final = self.truth.final(series, time)
+            is_outage = self.truth.is_outage(series, time)
+            if candle.filled != is_outage or (
+                candle.closed and not candle.filled and (final is None or not self.truth.is_same(candle, final))
+            ):
+                wrong(f"{series}: {candle} is stored, and the exchange has {final}")
+
+
+async def _collect() -> None:
+    """Collect garbage at moments of the simulation: see `chance`."""
+    while True:
+        await trio.sleep(COLLECT_EACH)
+        gc.collect()
