@@ -23,6 +23,9 @@ from candlesync.core.position import Position
 from candlesync.core.replica import Commit
 from candlesync.core.report import Release, Report, SeriesReport
 
+MOST = 10_000
+"""Symbols of which a report is kept; Binance lists a third as many. Who else announces what is none cannot fill us."""
+
 
 class Listener(Protocol):
     """Who follows a series (``follower.Follower``). None of it may wait."""
@@ -147,7 +150,11 @@ class Announcements:
 
     def reported(self, symbol: str, report: Report) -> None:
         """See `Audience.reported`."""
-        self.reports[symbol] = heard = Heard(report, trio.current_time())
+        heard = Heard(report, trio.current_time())
+        self.reports.pop(symbol, None)
+        self.reports[symbol] = heard
+        if len(self.reports) > MOST:
+            del self.reports[next(iter(self.reports))]  # of which nothing was heard for longest
         # What this node said while it was the owner is no news of who is now.
         if report.owner != self.node:
             for interval, listener in self._of(symbol):

@@ -17,6 +17,10 @@ FORMATS = ("auto", "console", "json")
 """``auto``: ``console`` where standard error is a terminal, which a person looks at, and ``json`` where it is not."""
 
 
+_OF_LINES = frozenset({"exception", "stack"})
+"""What has lines of its own."""
+
+
 class _StandardError:
     """Whatever ``sys.stderr`` is when a line is written: lines go above what is drawn on the terminal meanwhile."""
 
@@ -25,6 +29,16 @@ class _StandardError:
 
     def flush(self) -> None:
         sys.stderr.flush()
+
+
+def _printable(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """For a terminal: what others wrote, a path in an access log say, begins no line of its own, and paints nothing."""
+    return {
+        name: "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in value)
+        if isinstance(value, str) and name not in _OF_LINES and not value.isprintable()
+        else value
+        for name, value in event.items()
+    }
 
 
 def configure(level: str = "info", form: str = "auto") -> None:
@@ -41,7 +55,7 @@ def configure(level: str = "info", form: str = "auto") -> None:
     last: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if is_json
-        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        else [_printable, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
     structlog.configure(
         processors=[*shared, *last],

@@ -64,7 +64,7 @@ def _binds(_context: click.Context, _parameter: click.Parameter, values: tuple[s
     words = _words(values)
     for word in words:
         host, _, port = word.rpartition(":")
-        if not (host and port.isascii() and port.isdigit() and int(port) < 65536):
+        if not (host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536):
             raise click.BadParameter(f"{word!r} is not HOST:PORT, such as 127.0.0.1:8000 or [::]:8000")
     if not words:
         raise click.BadParameter("no address is given; they look like 127.0.0.1:8000 or [::]:8000")
@@ -303,7 +303,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--message-rate",
         default=_DEFAULTS.message_rate,
         type=_Number(0),
-        help="Messages a second from the client of one WebSocket, twenty seconds' worth at once. 0: no limit.",
+        help="Messages a second from the client of one WebSocket, twenty seconds' worth at once; and as many pings and "
+        "pieces of messages. 0: no limit.",
     ),
     _option(
         "--allow-origin",

@@ -123,7 +123,7 @@ class Service:
         departures = Departures()
         access = Access(settings.access, FORMS)
         self.connections = Connections(
-            settings.max_connections, settings.access.connections or inf, settings.access.callers
+            settings.max_connections, settings.access.connections or inf, settings.access.callers, settings.message_rate
         )
         """For who listens: what to let in."""
         metrics = Metrics(

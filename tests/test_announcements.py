@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import trio
 from trio.testing import MockClock
 
-from candlesync.announcements import Announcements, Heard
+from candlesync.announcements import MOST, Announcements, Heard
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.core.position import Position
@@ -179,3 +179,14 @@ async def test_another_may_follow_before_the_first_has_ended() -> None:
     announcements.committed(BTC, COMMIT)
     assert len(second.told) == 2
     assert announcements._listeners == {}
+
+
+async def test_reports_of_more_symbols_than_there_are_do_not_fill_the_memory() -> None:
+    announcements = Announcements("me")
+    announcements.reported("BTCUSDT", report())
+    for number in range(MOST + 10):
+        announcements.reported(f"X{number}", report())
+        if number % 100 == 0:
+            announcements.reported("BTCUSDT", report())
+    assert len(announcements.reports) == MOST
+    assert "BTCUSDT" in announcements.reports, "of which something is heard now and then"

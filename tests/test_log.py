@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from candlesync.log import FORMATS
+
 REPOSITORY = Path(__file__).parent.parent
 
 SPEAKER = """
@@ -109,3 +111,22 @@ def test_the_values_of_variables_stand_in_no_log(form: str) -> None:
     assert "fail(token=" in text or "fail" in text
     assert "token = " not in text
     assert text.count("sesame") <= 2, "in the source line of the traceback alone"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_others_wrote_begins_no_line_of_its_own_and_paints_nothing(form: str) -> None:
+    program = """
+import logging, structlog
+from candlesync import log
+log.configure("info", %r)
+odd = "GET /a\\n[error] forged\\r\\x1b[31m\\u202e HTTP/1.1"
+logging.getLogger("hypercorn.access").warning("%%s", odd)
+structlog.get_logger("a").warning("b", path=odd, plain="\\x1b[31mc")
+"""
+    environment = os.environ | {"NO_COLOR": "1", "TERM": "dumb"}
+    command = [sys.executable, "-c", program % form]
+    done = subprocess.run(command, capture_output=True, cwd=REPOSITORY, env=environment, timeout=30, check=True)
+    text = done.stderr.decode()
+    assert len(text.splitlines()) == 2
+    assert not any(odd in text for odd in ("\x1b[31m", "\r", "\u202e"))
+    assert text.count("forged") == 2

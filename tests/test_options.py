@@ -9,6 +9,8 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from candlesync.binance.rest import RestSettings
 from candlesync.binance.venue import SPOT, SPOT_US, USDM, Venue
@@ -397,3 +399,68 @@ def test_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANDLESYNC_HISTORY", "many")
     with pytest.raises(click.UsageError, match="many"):
         settings_from_environment()
+
+
+PARAMETERS = [
+    option
+    for option in click.command("any")(with_settings(with_bind(lambda **_: None))).params
+    if isinstance(option, click.Option)
+]
+PASSWORD = "Op3nSesame"
+WORDS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30),
+    st.sampled_from(
+        [
+            *("0", "-1", "1", "1e3", "1e309", "nan", "-inf", "9" * 5000, "1_000", "\u0661", "0x10", " ", "", ",", "\n"),
+            *(
+                "BTCUSDT",
+                "btcusdt,ETHUSDT",
+                "BTCU\u017fDT",
+                "a" * 51,
+                "../x",
+                "{}",
+                "1m",
+                "1M,5m",
+                "7m",
+                "memory",
+                "null",
+            ),
+            *("127.0.0.1:8000", ":8000", "[::]:0", "[::1", "a:" + "9" * 5000, "unix:/x", "127.0.0.1:65536", "a:\u0661"),
+            *(
+                "http://a",
+                "https://[::1]:80/x",
+                "http://[",
+                "http://a:b",
+                "http://a:99999",
+                "ws://a?b",
+                "ws://a#b",
+                "//",
+            ),
+            *(f"redis://:{PASSWORD}@a/x", f"redis://u:{PASSWORD}@[a", f"rediss://:{PASSWORD}@a:99999999/0", "redis://"),
+            *(
+                f"{PASSWORD} {PASSWORD}é",
+                f"{PASSWORD}=x",
+                "https://a.example",
+                "https://a.example/x",
+                "10.0.0.0/8",
+                "::/129",
+            ),
+        ]
+    ),
+)
+
+
+@settings(max_examples=400)
+@example(next(each for each in PARAMETERS if each.name == "bind"), "a:" + "9" * 5000, False)
+@given(st.sampled_from(PARAMETERS), WORDS, st.booleans())
+def test_whatever_is_given_is_taken_or_refused_in_words(option: click.Option, word: str, in_environment: bool) -> None:
+    arguments, environment = [f"{option.opts[0]}={word}"], {}
+    if in_environment:
+        assert isinstance(option.envvar, str)
+        arguments, environment = [], {option.envvar: word}
+    result = Command().invoke(arguments, environment)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    assert result.exit_code in {0, 2}
+    if option.opts[0] in {"--token", "--store"}:
+        assert PASSWORD not in result.output
+    assert len(result.output) < 20_000

@@ -18,13 +18,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from candlesync.binance.text import DECIMAL, EXCERPT, UNREADABLE, excerpt, is_decimal, is_symbol
-from candlesync.core.candle import Candle, Series
+from candlesync.binance.text import EXCERPT, UNREADABLE, excerpt, is_decimal, is_symbol
+from candlesync.core.candle import DECIMAL, LAST_TIME, Candle, Series
 from candlesync.core.interval import Interval
 from candlesync.errors import UnreadableAnswer, UnreadableFrame
-
-_LAST_TIME = 10**14
-"""Milliseconds (year 5138). Binance can be told to speak microseconds, which are a thousand times more: refused."""
 
 _NAME = 64
 """Characters of an event's name or a request's id; the longest that Binance documents has 36."""
@@ -32,7 +29,7 @@ _NAME = 64
 _nine_decimals = re.compile(rf"{DECIMAL} " * 9).fullmatch
 """Nine decimals, a space after each, in one match. A value with a space in it would make a tenth: no match."""
 
-_Time = Annotated[int, msgspec.Meta(ge=0, lt=_LAST_TIME)]
+_Time = Annotated[int, msgspec.Meta(ge=0, lt=LAST_TIME)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 

@@ -6,13 +6,10 @@ import re
 
 import msgspec
 
+from candlesync.core.candle import DECIMAL
+
 EXCERPT = 120
 """Characters of a foreign text that may stand in a message of ours: frames and bodies can be megabytes."""
-
-DECIMAL = r"(?:0|[1-9][0-9]{0,19}+)(?:\.[0-9]{1,20}+)?+"
-"""A Binance decimal: also a JSON number as it stands. Binance has at most 8 decimals; 20 and 20 digits bound it.
-
-Possessive: what follows a decimal is neither digit nor point, so there is nothing to go back for."""
 
 _SYMBOL = r"(?:[^\Wa-z]|[-.]){1,50}"
 """Binance's own rule, `^[\\w\\-._&&[^a-z]]{1,50}$` (error -1100), with letters beyond ASCII, as it lists since 2025."""

@@ -6,6 +6,15 @@ import msgspec
 
 from candlesync.core.interval import Interval
 
+DECIMAL = r"(?:0|[1-9][0-9]{0,19}+)(?:\.[0-9]{1,20}+)?+"
+"""A decimal of a candle, as a regular expression: also a JSON number as it stands, since it becomes one. Binance has at
+most 8 decimals; 20 and 20 digits bound it.
+
+Possessive: what follows a decimal is neither digit nor point, so there is nothing to go back for."""
+
+LAST_TIME = 10**14
+"""Milliseconds (year 5138): before it lies each time of a candle. Microseconds are a thousand times more: refused."""
+
 
 class Series(msgspec.Struct, frozen=True, order=True):
     """One symbol at one interval: the name of a series."""

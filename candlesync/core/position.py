@@ -6,7 +6,10 @@ import re
 
 import msgspec
 
-_TEXT = re.compile(r"([0-9a-z]{1,32})-([0-9]{1,18})", re.ASCII)
+LIFE = r"[0-9a-z]{1,32}"
+"""A life's name, as a regular expression: it stands in positions as it is."""
+LAST_REVISION = 10**18 - 1
+_TEXT = re.compile(rf"({LIFE})-([0-9]{{1,18}})", re.ASCII)
 
 
 class Position(msgspec.Struct, frozen=True):

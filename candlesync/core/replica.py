@@ -75,6 +75,26 @@ class Snapshot(msgspec.Struct, frozen=True):
         """Where the series is."""
         return Position(self.life, self.revision)
 
+    def check(self, series: Series) -> None:
+        """Raise `ValueError` where it breaks invariant 1, or is of no revision: whoever wrote it did not follow ours.
+
+        What a store holds may have been overwritten. None of it is shown to anybody before it was looked at.
+        """
+        if not self.candles:
+            raise ValueError(f"{series} has no candles")
+        previous: Candle | None = None
+        for candle, revision in self.candles:
+            if not 1 <= revision <= self.revision:
+                raise ValueError(f"{candle.open_time} changed at revision {revision} of {self.revision}")
+            if previous is None:
+                if not series.interval.is_open_time(candle.open_time):
+                    raise ValueError(f"{candle.open_time} is not an open time")
+            elif candle.open_time != series.interval.next(previous.open_time):
+                raise ValueError(f"{candle.open_time} does not follow {previous.open_time}")
+            elif not previous.closed:
+                raise ValueError(f"{candle.open_time} follows a forming candle")
+            previous = candle
+
 
 class Replica:
     """The candles of one series, at most ``history`` of them.

@@ -25,6 +25,10 @@ _SOONEST = 0.001
 """Seconds until the end of a lease that ends now, as the store says: it is not asked again in the same moment."""
 
 
+MOST = 10_000
+"""Symbols of which something is known; Binance lists a third as many."""
+
+
 class _Outlook(msgspec.Struct, frozen=True):
     """What is known of one symbol."""
 
@@ -88,7 +92,7 @@ class Succession:
 
     def reported(self, symbol: str, owner: str, now: float) -> None:
         """Another node has renewed its lease."""
-        self._outlooks[symbol] = _Outlook(owner, now + self._lease)
+        self._note(symbol, _Outlook(owner, now + self._lease))
 
     def refused(self, symbol: str, owner: str, seconds: float, now: float) -> None:
         """Another node has a lease that ends in so many seconds, unless it is renewed."""
@@ -96,7 +100,7 @@ class Succession:
 
     def released(self, symbol: str, owner: str, successor: str, now: float) -> None:
         """Another node has given a symbol up, to ``successor`` if it has named one."""
-        self._outlooks[symbol] = _Outlook(owner, now, successor)
+        self._note(symbol, _Outlook(owner, now, successor))
 
     def given_up(self, symbol: str, successor: str, now: float) -> None:
         """This node has given a symbol up, to ``successor`` if there was one to name."""
@@ -116,6 +120,13 @@ class Succession:
         """The node that is to have a symbol when this one gives it up; empty if no other wants it."""
         successor = self.assembly.placement().get(symbol, "")
         return successor if successor != self._node else self.assembly.placement(self._node).get(symbol, "")
+
+    def _note(self, symbol: str, outlook: _Outlook) -> None:
+        self._outlooks.pop(symbol, None)
+        self._outlooks[symbol] = outlook
+        if len(self._outlooks) > MOST:
+            # Of what nothing was heard for longest nothing is known any more: it is found out again.
+            del self._outlooks[next(iter(self._outlooks))]
 
     def _first_outlook(self, symbol: str, now: float, *, free_at: float) -> _Outlook:
         """Of a symbol of which nothing was heard: whoever says that it owns it may have renewed its lease just now."""

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import trio
 
+from candlesync.edge.frames import Frames
+
 _PATIENCE = 1.0
 """Seconds that a client's request is waited for, and again that it may take to read the answer."""
 _AT_ONCE = 100
@@ -25,7 +27,7 @@ _BEYOND = 10.0
 
 
 class Places(Protocol):
-    """Who knows how many connections there may be."""
+    """Who knows how many connections there may be, and how much may come on each."""
 
     def enter(self, host: str | None) -> bytes:
         """Take a place for a connection of ``host``, which gives nothing; or the HTTP answer for who has none."""
@@ -33,6 +35,10 @@ class Places(Protocol):
 
     def leave(self, host: str | None) -> None:
         """Give back what `enter` took."""
+        ...
+
+    def new_frames(self) -> Frames:
+        """What counts the frames of one client that are no message."""
         ...
 
     def enter_beyond(self, request: bytes) -> bool:

@@ -12,6 +12,9 @@ What Hypercorn 0.18 does, and what is done about it here (all tried, see ``tests
   cancels the handler, which was about to close. Here closing is not cancelled.
 - It lets an error of one connection end the server with all of its connections; a handshake with a frame right behind
   it did that. Here such an error ends its own connection.
+- It waits for applications that take nothing any more: see `edge.inbox`.
+- It takes as many frames as come, and requests that two may read in two ways: see `edge.frames`, `edge.http1` and
+  `edge.http2`.
 
 `install` makes Hypercorn use it, under our own ``serve`` and under the ``hypercorn`` command.
 """
@@ -26,28 +29,35 @@ from http import HTTPStatus
 from math import inf
 from typing import Any, ClassVar, cast
 
+import hypercorn.protocol
 import hypercorn.protocol.h2
 import hypercorn.protocol.h11
 import hypercorn.protocol.ws_stream
 import hypercorn.trio.run
+import hypercorn.trio.tcp_server
 import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Body, Data, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BufferCompleteError, StreamBuffer
+from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BufferCompleteError, H2Protocol, StreamBuffer
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import AppWrapper, LifespanState, WebsocketScope
 from hypercorn.typing import Event as IOEvent
-from wsproto.connection import ConnectionState
-from wsproto.events import Ping
+from wsproto.connection import Connection, ConnectionState
+from wsproto.events import CloseConnection, Ping
 from wsproto.extensions import Extension
 
 from candlesync.edge.admission import Admission, Places
+from candlesync.edge.frames import PIECE, TOO_MANY, CountedConnection, Frames, Unlimited
+from candlesync.edge.http1 import StrictRequests
+from candlesync.edge.http2 import StrictHttp2
+from candlesync.edge.inbox import InboxTasks
 from candlesync.edge.line import SEND_BUFFER, Line
 
 _log = structlog.get_logger(__name__)
@@ -60,6 +70,8 @@ class BoundedServer(TCPServer):
 
     admission: ClassVar[Admission | None] = None
     """Who decides which connections are served; `None`: all are."""
+    new_frames: ClassVar[Callable[[], Frames]] = Unlimited
+    """Makes what counts the frames of one WebSocket, or of one connection of HTTP/2."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -85,6 +97,8 @@ class BoundedServer(TCPServer):
                     await super().run()
                 else:
                     await self.admission.serve(self.stream, super().run)
+        except ConnectionAbortedError:
+            pass  # the client's fault, as `StrictStream` says: with a line for each, clients would fill the log
         except Exception as error:  # noqa: BLE001 - it would end the server
             _log.warning("connection failed", error=_first(error))
         finally:
@@ -139,7 +153,7 @@ class BoundedServer(TCPServer):
             except _GONE:
                 break
             if data is not None:
-                await self.protocol.handle(RawData(bytes(data)))
+                await self._take(bytes(data))
                 # Nobody is silent while we deal with what it has said, and do not read on.
                 self._heard_at = trio.current_time()
             now = trio.current_time()
@@ -148,6 +162,13 @@ class BoundedServer(TCPServer):
             if data == b"" or (data is None and now >= read_until):
                 break
         self.cut()
+
+    async def _take(self, data: bytes) -> None:
+        """Have it dealt with, a piece at a time: everybody else has a turn between two."""
+        await self.protocol.handle(RawData(data[:PIECE]))
+        for at in range(PIECE, len(data), PIECE):
+            await trio.lowlevel.checkpoint()
+            await self.protocol.handle(RawData(data[at : at + PIECE]))
 
     async def _ping(self, now: float) -> None:
         """Ping all WebSockets, and say when to do so again."""
@@ -205,12 +226,12 @@ class StrictStream(WSStream):
         if is_data and self._owns_connection and not self.handshake.accepted:
             raise ConnectionAbortedError("data came before the handshake was answered")
         await super().handle(event)
-        if (
-            is_data
-            and self.state is ASGIWebsocketState.CONNECTED
-            and self.connection.state is ConnectionState.LOCAL_CLOSING
-        ):
-            # Hypercorn itself has closed (1009, a message too long), without a word to the application.
+        if not is_data or self.state is not ASGIWebsocketState.CONNECTED:
+            return
+        if isinstance(self.connection, CountedConnection) and self.connection.is_flooded:
+            await self._send_wsproto_event(CloseConnection(*TOO_MANY))
+        if self.connection.state is ConnectionState.LOCAL_CLOSING:
+            # Closed here, or by Hypercorn (1009, a message too long), without a word to the application.
             await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _send(self, event: StreamEvent) -> None:
@@ -240,6 +261,25 @@ def new_stream(*arguments: Any) -> WSStream:
     """The WebSocket of a connection of ours; one of another server in this process is Hypercorn's own."""
     connection = _CONNECTION.get(None)
     return WSStream(*arguments) if connection is None else StrictStream(connection, *arguments)
+
+
+def new_connection(*arguments: Any) -> Connection:
+    """wsproto's side of a WebSocket of ours, or of another server's, as with `new_stream`."""
+    if _CONNECTION.get(None) is None:
+        return Connection(*arguments)
+    return CountedConnection(BoundedServer.new_frames(), *arguments)
+
+
+def new_http2(*arguments: Any) -> H2Protocol:
+    """HTTP/2 on a connection of ours, or of another server's, as with `new_stream`."""
+    if _CONNECTION.get(None) is None:
+        return H2Protocol(*arguments)
+    return StrictHttp2(BoundedServer.new_frames(), *arguments)
+
+
+def new_http1(*arguments: Any) -> H11Protocol:
+    """HTTP/1.1 on a connection of ours, or of another server's, as with `new_stream`."""
+    return H11Protocol(*arguments) if _CONNECTION.get(None) is None else StrictRequests(*arguments)
 
 
 class BoundedBuffer(StreamBuffer):
@@ -364,7 +404,7 @@ def install(
 ) -> None:
     """Make Hypercorn bound every send, and call ``on_termination`` when it begins to go down.
 
-    ``places`` says how many connections there may be; as many as come, without it.
+    ``places`` says how many connections there may be, and frames on each; as many as come, without it.
     ``send_timeout`` and ``grace`` in seconds; sends under way when the grace time begins have half of it.
     ``send_buffer`` in bytes: what the kernel is told to hold of what a client has not taken.
     """
@@ -375,15 +415,20 @@ def install(
 
     Line.configure(send_timeout, send_buffer)
     BoundedServer.admission = None if places is None else Admission(places)
+    BoundedServer.new_frames = Unlimited if places is None else places.new_frames
     NoticingContext.on_termination = staticmethod(terminate)
     # The seam: Hypercorn finds each of these by its name in its own module, also in each of several workers.
     vars(hypercorn.trio.run)["TCPServer"] = BoundedServer
     vars(hypercorn.trio.run)["WorkerContext"] = NoticingContext
     vars(hypercorn.trio.run)["Lifespan"] = CountingLifespan
+    vars(hypercorn.trio.tcp_server)["TaskGroup"] = InboxTasks
+    vars(hypercorn.protocol)["H11Protocol"] = new_http1
+    vars(hypercorn.protocol)["H2Protocol"] = new_http2
     vars(hypercorn.protocol.h11)["WSStream"] = new_stream
     vars(hypercorn.protocol.h2)["WSStream"] = new_stream
     vars(hypercorn.protocol.h2)["StreamBuffer"] = new_buffer
     vars(hypercorn.protocol.ws_stream)["server_extensions_handshake"] = no_extensions
+    vars(hypercorn.protocol.ws_stream)["Connection"] = new_connection
 
 
 def _first(error: BaseException) -> str:

@@ -18,18 +18,18 @@ from candlesync.core.position import Position
 from candlesync.core.report import Release, Report, SeriesReport
 from candlesync.core.sync import State
 from candlesync.store.base import Audience
-from candlesync.store.codec import Announcement, Keys
+from candlesync.store.codec import Announcement, Keys, Name, NoLife, Revision
 
 
 class _Report(msgspec.Struct, array_like=True, tag=2):
-    owner: str
-    series: list[tuple[str, str, str, int]]
+    owner: Name
+    series: list[tuple[str, str, NoLife, Revision]]
     """Interval, state, life, revision."""
 
 
 class _Release(msgspec.Struct, array_like=True, tag=3):
-    owner: str
-    successor: str
+    owner: Name
+    successor: Name
 
 
 class _Assembled(msgspec.Struct, array_like=True, tag=4):
@@ -37,9 +37,9 @@ class _Assembled(msgspec.Struct, array_like=True, tag=4):
 
 
 class _Member(msgspec.Struct, array_like=True, tag=1):
-    name: str
-    wants: dict[str, list[str]]
-    owns: tuple[str, ...]
+    name: Name
+    wants: dict[Name, list[str]]
+    owns: tuple[Name, ...]
 
 
 _encoder = msgspec.msgpack.Encoder()

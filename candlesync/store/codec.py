@@ -1,5 +1,7 @@
 """What stands in Redis of a series: the names of the keys, the bytes of a candle, and what is announced of a commit.
 
+What is read may have been written by anybody: it is checked, down to each decimal, before it counts as ours.
+
 All is MessagePack, of which the scripts on the server read a part. Each thing begins with a tag that is its version:
 a later form gets another tag, and is told from this one by it.
 
@@ -11,12 +13,13 @@ candle takes 88 bytes instead of 145 (measured on BTCUSDT minutes).
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import msgspec
 
-from candlesync.core.candle import Candle, Series
+from candlesync.core.candle import DECIMAL, LAST_TIME, Candle, Series
 from candlesync.core.interval import Interval
-from candlesync.core.position import Position
+from candlesync.core.position import LAST_REVISION, LIFE, Position
 from candlesync.core.replica import Commit, Snapshot
 
 FORMAT = b"1"
@@ -32,7 +35,17 @@ _CLOSED = 1
 _FILLED = 2
 _NO_OPEN_TIME = -1
 
-Number = int | str
+_Number = Annotated[int, msgspec.Meta(ge=0)] | Annotated[str, msgspec.Meta(pattern=rf"\A{DECIMAL}\Z", max_length=41)]
+_Time = Annotated[int, msgspec.Meta(ge=0, lt=LAST_TIME)]
+Revision = Annotated[int, msgspec.Meta(ge=0, le=LAST_REVISION)]
+Life = Annotated[str, msgspec.Meta(pattern=rf"\A{LIFE}\Z")]
+NoLife = Annotated[str, msgspec.Meta(pattern=rf"\A(?:{LIFE})?\Z")]
+"""A life, or the empty text where there is none."""
+Name = Annotated[str, msgspec.Meta(max_length=1000)]
+"""Of a node, or of a call of one."""
+
+_life = re.compile(LIFE, re.ASCII).fullmatch
+_count = re.compile(rb"[0-9]{1,18}").fullmatch
 
 
 class Keys:
@@ -82,33 +95,33 @@ class Keys:
 
 
 class _Value(msgspec.Struct, array_like=True, tag=1):
-    revision: int
-    open_time: int
-    flags: int
+    revision: Revision
+    open_time: _Time
+    flags: Annotated[int, msgspec.Meta(ge=0, le=_CLOSED + _FILLED)]
     # The scripts read up to here.
-    open: Number
-    high: Number
-    low: Number
-    close: Number
-    volume: Number
-    length: int
+    open: _Number
+    high: _Number
+    low: _Number
+    close: _Number
+    volume: _Number
+    length: _Time
     """Milliseconds from the open to the close time."""
-    quote_volume: Number
-    trades: int
-    taker_base_volume: Number
-    taker_quote_volume: Number
-    unused: Number
+    quote_volume: _Number
+    trades: Annotated[int, msgspec.Meta(ge=0)]
+    taker_base_volume: _Number
+    taker_quote_volume: _Number
+    unused: _Number
 
 
 class Announcement(msgspec.Struct, array_like=True, tag=1):
     """What followers are told of a commit. One without ``values`` says only that there was one: it is to be read."""
 
     interval: str
-    life: str
-    revision: int
+    life: Life
+    revision: Revision
     begins: bool
-    replaces: str
-    id: str
+    replaces: NoLife
+    id: Name
     """Of the one call that made the commit."""
     values: list[bytes]
 
@@ -212,14 +225,17 @@ def encode_commit(series: Series, commit: Commit, identity: str) -> tuple[bytes,
     return _encoder.encode(terms), _encoder.encode(announcement), values
 
 
-def decode_snapshot(reply: object) -> Snapshot | None:
-    """What ``read.lua`` gave; raises `ValueError` when it is not what we write."""
+def decode_snapshot(series: Series, reply: object) -> Snapshot | None:
+    """What ``read.lua`` gave of a series; raises `ValueError` when it is not what we write."""
     match reply:
         case None:
             return None
         case [bytes(form), bytes(life), bytes(revision), bytes(trimmed), list(values)] if form == FORMAT:
             candles = tuple(decode_candle(value) for value in values)
-            return Snapshot(life.decode(), int(revision), int(trimmed), candles)
+            position = _position(life, revision)
+            snapshot = Snapshot(position.life, position.revision, _revision(trimmed), candles)
+            snapshot.check(series)
+            return snapshot
         case _:
             raise _unreadable(reply)
 
@@ -230,15 +246,29 @@ def decode_position(reply: object) -> Position | None:
         case None:
             return None
         case [bytes(form), bytes(life), bytes(revision)] if form == FORMAT:
-            return Position(life.decode(), int(revision))
+            return _position(life, revision)
         case _:
             raise _unreadable(reply)
+
+
+def _position(life: bytes, revision: bytes) -> Position:
+    name = life.decode(errors="replace")
+    if not _life(name):
+        raise ValueError(f"a life called {name!r:.50}")
+    return Position(name, _revision(revision))
+
+
+def _revision(text: bytes) -> int:
+    # `int` takes more than we write, and what is longer than a position can be.
+    if not _count(text):
+        raise ValueError(f"a revision of {text!r:.50}")
+    return int(text)
 
 
 def _unreadable(reply: object) -> ValueError:
     match reply:
         case [bytes(form), *_] if form != FORMAT:
-            kept = form.decode(errors="replace")
+            kept = form[:20].decode(errors="replace")
             return ValueError(f"it is kept in format {kept}, of another version of candlesync")
         case _:
             return ValueError("an answer that no script of ours gives")
@@ -257,7 +287,7 @@ def _ordinal(interval: Interval, open_time: int) -> int:
     return count
 
 
-def _number(text: str) -> Number:
+def _number(text: str) -> int | str:
     point = len(text) - 9
     if point < 1 or text[point] != "." or len(text) > _DIGITS + 1 or not text.isascii():
         return text
@@ -267,7 +297,7 @@ def _number(text: str) -> Number:
     return int(whole + fraction)
 
 
-def _text(number: Number) -> str:
+def _text(number: int | str) -> str:
     if isinstance(number, str):
         return number
     # Eight thousand of these are in a series: by slices it takes half the time that `divmod` and a format take.

@@ -111,7 +111,7 @@ class Listener:
             return decode_announced(self._keys, channel, message)
         except ValueError as error:
             if self.unreadable == 0:
-                name = channel.decode(errors="replace")
+                name = channel[:100].decode(errors="replace")
                 _log.warning("what was announced cannot be read: left out", channel=name, reason=str(error))
             self.unreadable += 1
             return None

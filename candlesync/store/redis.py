@@ -51,6 +51,8 @@ _log = structlog.get_logger(__name__)
 
 Answer = TypeVar("Answer")
 
+_EXCERPT = 200
+"""Bytes of what stands in the store that may stand in a message: anybody may have written it."""
 _LARGE = 100
 """Candles of a commit that takes long to encode."""
 
@@ -146,7 +148,7 @@ class RedisStore:
 
     async def read(self, series: Series) -> Snapshot | None:
         """See `Store.read`."""
-        return await self._ask(series, decode_snapshot, "candles")
+        return await self._ask(series, partial(decode_snapshot, series), "candles")
 
     async def position(self, series: Series) -> Position | None:
         """See `Store.position`."""
@@ -170,7 +172,7 @@ class RedisStore:
                 self._note_untold(str(series), untold)
             case [bytes(refusal), bytes(reason)]:
                 self._refused += 1
-                raise self._refusal(refusal, reason.decode(errors="replace"), series, commit, token)
+                raise self._refusal(refusal, reason[:_EXCERPT].decode(errors="replace"), series, commit, token)
             case reply:
                 raise unexpected(reply)
 

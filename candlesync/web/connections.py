@@ -1,4 +1,4 @@
-"""Which connections are let in: so many in all, and so many of one address.
+"""Which connections are let in: so many in all, and so many of one address; and what may come on them unasked.
 
 What is asked on them is `access.Access`'s to judge. A trusted proxy's connections carry many clients, and count only in
 all; it is told apart whom they are for when a request says so.
@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 
+import trio
+
 from candlesync.core.address import Callers
-from candlesync.core.allowance import Places
+from candlesync.core.allowance import Allowance, Places
 from candlesync.web.refusal import EXPOSED, Refusal
 
 PROBES = frozenset({"/health", "/ready", "/metrics"})
@@ -22,12 +24,16 @@ _BEYOND = 16
 """Connections for those, at once, when there is no place left; fewer where there are few places, and files."""
 _COME_BACK = 5.0
 """Seconds after which a client that found no place may try again."""
+_BURST = 20.0
+"""Seconds' worth of frames that may come at once: as of messages."""
 
 
 class Connections:
     """The connections of this process."""
 
-    def __init__(self, most: int, most_each: float, callers: Callers) -> None:
+    def __init__(self, most: int, most_each: float, callers: Callers, frame_rate: float = 0.0) -> None:
+        """``frame_rate`` is how many frames a second that are no message may come on each; 0 is no limit."""
+        self._frame_rate = frame_rate
         self._places = Places(most, most_each)
         self._callers = callers
         self._beyond = 0
@@ -78,6 +84,28 @@ class Connections:
     def leave(self, host: str | None) -> None:
         """Give back what `enter` took."""
         self._places.leave(self._callers.of_connection(host))
+
+    def new_frames(self) -> Frames:
+        """What counts the frames of one client that are no message: pings, pongs, pieces, settings of HTTP/2."""
+        return Frames(Allowance(self._frame_rate, max(1.0, self._frame_rate * _BURST)), self.refused)
+
+
+class Frames:
+    """How many frames that are no message a client may send. Its connection ends with the first that is too many:
+    a frame cannot be refused."""
+
+    __slots__ = ("_allowance", "_refused")
+
+    def __init__(self, allowance: Allowance, refused: Counter[str]) -> None:
+        self._allowance = allowance
+        self._refused = refused
+
+    def take(self) -> bool:
+        """Whether one more may come."""
+        if not self._allowance.take(trio.current_time()):
+            return True
+        self._refused["frame_rate"] += 1
+        return False
 
 
 def too_many_of(most: float) -> Refusal:

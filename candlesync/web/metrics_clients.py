@@ -13,7 +13,10 @@ from candlesync.web.connections import Connections
 from candlesync.web.families import counter_by
 from candlesync.web.live import Sockets
 
-_REFUSALS = ("connections", "connections_per_address", "request_rate", "origin", "token", "message_rate", "new_series")
+_REFUSALS = (
+    *("connections", "connections_per_address", "request_rate", "frame_rate", "origin", "token", "message_rate"),
+    "new_series",
+)
 _EVICTIONS = ("too_slow", "cut_off", "too_old", "too_many", "binary_message", "going_down")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from candlesync.core.interval import Interval
 from candlesync.core.placement import Assembly, Member
-from candlesync.core.succession import Succession
+from candlesync.core.succession import MOST, Succession
 
 LEASE, BEAT, STAGGER = 2.0, 0.5, 0.3
 BTC = "BTCUSDT"
@@ -175,3 +175,10 @@ def test_the_successor_is_whom_the_placement_names_and_never_oneself() -> None:
     assert seen("b", assembly({"a": True, "b": False})).successor(BTC) == "a"
     assert seen("a", assembly({"a": True})).successor(BTC) == ""
     assert seen("a", assembly({"a": True})).successor("ETHUSDT") == ""
+
+
+def test_symbols_that_there_are_not_do_not_fill_the_memory() -> None:
+    succession = seen("b", assembly({"a": True, "b": False}))
+    for number in range(MOST + 10):
+        succession.reported(f"X{number}", "a", 100)
+    assert len(succession._outlooks) == MOST

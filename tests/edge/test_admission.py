@@ -15,6 +15,7 @@ import trio
 
 from candlesync.edge import admission
 from candlesync.edge.admission import raise_file_limit
+from candlesync.edge.frames import Unlimited
 from candlesync.web.access import AccessSettings, Token
 from tests.edge.clients import PATIENCE
 from tests.edge.test_server import eventually, opened
@@ -183,6 +184,9 @@ class Full:
 
     def leave(self, host: str | None) -> None:
         raise AssertionError(f"{host} has not entered")
+
+    def new_frames(self) -> Unlimited:
+        raise AssertionError("frames of a client that has not entered")
 
 
 async def test_over_tls_there_is_no_handshake_for_a_refusal() -> None:

@@ -11,18 +11,24 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
+import hypercorn.protocol
 import hypercorn.protocol.h2
 import hypercorn.protocol.h11
 import hypercorn.protocol.ws_stream
 import hypercorn.trio.run
+import hypercorn.trio.tcp_server
 import pytest
 import trio
 from hypercorn.config import Config
+from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Data
 from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, H2Protocol, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import Handshake, WSStream
+from hypercorn.trio import task_group
 from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from wsproto.connection import Connection, ConnectionState, ConnectionType
@@ -30,7 +36,7 @@ from wsproto.events import CloseConnection, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError
 
 from candlesync.core import wire
-from candlesync.edge import server
+from candlesync.edge import frames, http1, http2, server
 from tests.web.builders import SEAMS
 
 
@@ -58,11 +64,20 @@ SIGNATURES: dict[Callable[..., object], list[str]] = {
     WSStream.app_send: ["self", "message"],
     WSStream._send_wsproto_event: ["self", "event"],
     WSStream._send_pings: ["self"],
+    H11Protocol.handle: ["self", "event"],
+    H11Protocol._check_protocol: ["self", "event"],
+    H11Protocol._send_error_response: ["self", "status_code"],
+    H2Protocol._handle_events: ["self", "events"],
+    H2Protocol._send_data: ["self", "stream_id"],
+    Connection.__init__: ["self", "connection_type", "extensions", "trailing_data"],
+    Connection.events: ["self"],
     StreamBuffer.__init__: ["self", "event_class"],
     StreamBuffer.push: ["self", "data"],
     StreamBuffer.pop: ["self", "max_length"],
     StreamBuffer.drain: ["self"],
     StreamBuffer.close: ["self"],
+    TaskGroup.spawn_app: ["self", "app", "config", "scope", "send"],
+    vars(task_group)["_handle"]: ["app", "config", "scope", "receive", "send", "sync_spawn", "call_soon"],
     Lifespan.__init__: ["self", "app", "config", "state"],
     WorkerContext.__init__: ["self", "max_requests"],
     EventWrapper.set: ["self"],
@@ -78,11 +93,20 @@ def test_what_is_replaced_or_called_takes_what_it_took(function: Callable[..., o
 USES: list[tuple[Callable[..., object], set[str]]] = [
     # Where Hypercorn looks for what we replace, at the time when it needs it.
     (hypercorn.trio.run.worker_serve, {"TCPServer", "WorkerContext", "Lifespan"}),
-    (H11Protocol._create_stream, {"WSStream"}),
+    (ProtocolWrapper.__init__, {"H11Protocol", "H2Protocol"}),
+    (ProtocolWrapper.handle, {"H2Protocol"}),
+    (H11Protocol._create_stream, {"WSStream", "keep_alive_requests"}),
+    (H11Protocol._handle_events, {"_check_protocol"}),
+    (H2Protocol.handle, {"_handle_events"}),
+    (H2Protocol.send_task, {"_send_data"}),
+    (H2Protocol._handle_events, {"keep_alive_max_requests", "streams"}),
+    (Handshake.accept, {"Connection"}),
     (H2Protocol._create_stream, {"WSStream", "StreamBuffer"}),
     (Handshake.accept, {"server_extensions_handshake"}),
     # The methods of a connection that we replace are those that it uses.
-    (TCPServer.run, {"protocol_send", "_read_data", "_close", "protocol"}),
+    (TCPServer.run, {"protocol_send", "_read_data", "_close", "protocol", "TaskGroup"}),
+    (WSStream.handle, {"spawn_app", "app_put"}),
+    (HTTPStream.handle, {"spawn_app", "app_put"}),
     (TCPServer.protocol_send, {"idle_task", "_idle_timeout"}),
     # All that a WebSocket sends goes through `send`, one frame at a time.
     (WSStream._send_wsproto_event, {"send", "Data"}),
@@ -109,10 +133,13 @@ def test_install_replaces_each_by_one_of_ours(monkeypatch: pytest.MonkeyPatch) -
     server.install(send_timeout=30, grace=10, on_termination=lambda: None)
     for module, name in SEAMS:
         assert getattr(module, name) is not before[module, name]
-        assert getattr(module, name).__module__ == server.__name__
+        assert getattr(module, name).__module__.startswith("candlesync.edge.")
     assert issubclass(server.BoundedServer, TCPServer)
     assert issubclass(server.StrictStream, WSStream)
     assert issubclass(server.BoundedBuffer, StreamBuffer)
+    assert issubclass(http1.StrictRequests, H11Protocol)
+    assert issubclass(http2.StrictHttp2, H2Protocol)
+    assert issubclass(frames.CountedConnection, Connection)
 
 
 def test_install_is_complete() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from candlesync.core.interval import Interval
 from candlesync.core.placement import Member
-from candlesync.core.position import Position
+from candlesync.core.position import LAST_REVISION, LIFE, Position
 from candlesync.core.replica import Commit
 from candlesync.core.report import Release, Report, SeriesReport
 from candlesync.core.sync import State
@@ -59,7 +59,9 @@ reports = st.builds(
     series=st.dictionaries(
         st.sampled_from(Interval),
         st.builds(
-            SeriesReport, st.sampled_from(State), st.builds(Position, st.text(max_size=20), st.integers(0, 2**53))
+            SeriesReport,
+            st.sampled_from(State),
+            st.builds(Position, st.just("") | st.from_regex(LIFE, fullmatch=True), st.integers(0, LAST_REVISION)),
         ),
     ),
 )

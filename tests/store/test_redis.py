@@ -138,8 +138,8 @@ async def test_of_two_nodes_that_write_at_once_one_wins_each_revision() -> None:
                     revision += 1
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(write, "one", one)
-            nursery.start_soon(write, "other", other)
+            nursery.start_soon(write, "1", one)
+            nursery.start_soon(write, "2", other)
         snapshot = await one.read(BTC)
         assert snapshot is not None
         assert [made.unused for made, _ in snapshot.candles[1:]] == [won[revision] for revision in range(2, 61)]

@@ -16,10 +16,12 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 import httpx
+import hypercorn.protocol
 import hypercorn.protocol.h2
 import hypercorn.protocol.h11
 import hypercorn.protocol.ws_stream
 import hypercorn.trio.run
+import hypercorn.trio.tcp_server
 import pytest
 import structlog.testing
 import trio
@@ -183,7 +185,7 @@ class Web:
         self.sockets = Sockets(self.supervisor, self.stopping, max_subscriptions, message_rate)
         settings = access or AccessSettings()
         self.access = Access(settings, FORMS)
-        self.connections = Connections(max_connections, settings.connections or inf, settings.callers)
+        self.connections = Connections(max_connections, settings.connections or inf, settings.callers, message_rate)
         stream = StreamSettings(stream_url="ws://binance.test")
         self.feeds = FeedPool(stream, ConnectionPace(stream))
         self.record = Record(pinned)
@@ -494,10 +496,14 @@ SEAMS = (
     (hypercorn.trio.run, "TCPServer"),
     (hypercorn.trio.run, "WorkerContext"),
     (hypercorn.trio.run, "Lifespan"),
+    (hypercorn.trio.tcp_server, "TaskGroup"),
+    (hypercorn.protocol, "H11Protocol"),
+    (hypercorn.protocol, "H2Protocol"),
     (hypercorn.protocol.h11, "WSStream"),
     (hypercorn.protocol.h2, "WSStream"),
     (hypercorn.protocol.h2, "StreamBuffer"),
     (hypercorn.protocol.ws_stream, "server_extensions_handshake"),
+    (hypercorn.protocol.ws_stream, "Connection"),
 )
 """What `install` replaces."""
 

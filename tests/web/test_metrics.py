@@ -158,6 +158,7 @@ async def test_what_clients_were_refused_by_reason() -> None:
         "connections",
         "connections_per_address",
         "request_rate",
+        "frame_rate",
         "origin",
         "token",
         "message_rate",
