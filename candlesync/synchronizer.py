@@ -42,8 +42,9 @@ from candlesync.store.base import ASK_AGAIN_CAP, ASK_AGAIN_FIRST, PromptStore, S
 
 _log = structlog.get_logger(__name__)
 
-_COURTESY = 1.0
-"""Seconds by which a series that nobody looks at lets the others go first."""
+_COURTESY = 2.0
+"""Seconds by which a series that nobody looks at lets the others go first: more than the second over which those who
+wait for one moment are spread (``binance.weight``), or some of them would still come behind it."""
 
 Answer = TypeVar("Answer")
 
