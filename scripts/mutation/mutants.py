@@ -14,6 +14,7 @@ from mutmut.mutation.mutators import mutation_operators
 _LEFT_OUT = {"operator_arg_removal": ("len", "isinstance", "cast", "TypeVar"), "operator_string": ()}
 """By operator: the calls that it leaves alone, because they cannot be made then, or are for mypy only."""
 _PLAIN = (cst.BaseNumber, cst.BaseString, cst.Tuple, cst.List, cst.Dict)
+_CODECS = ("encode", "decode")
 _LOG = "_log"
 """What a log line says is for people, and no test holds its words. Neither does one those of an error."""
 
@@ -103,6 +104,9 @@ class _Walk:
             self._walk_definition(node, parents)
             return
         if isinstance(node, cst.Raise):
+            return
+        if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and node.func.attr.value in _CODECS:
+            self.walk(node.func, (*parents, node))  # the names of codecs mean the same in any case
             return
         if isinstance(node, cst.Assert):
             self.walk(node.test, (*parents, node))

@@ -42,7 +42,7 @@ STEPS = 25
 SEQUENCES = 10
 """Of each kind of market in ``tests/core/test_sync.py``."""
 _MEMORY = 2 << 30
-_STILL = 4
+_STILL = 3
 """Seconds without the use of CPU after which a trial counts as hanging: tests wait in virtual time."""
 
 _OPTIONS = ["-o", "addopts=", "--import-mode=importlib", "--strict-markers", "-p", "no:cacheprovider"]
@@ -342,7 +342,7 @@ def _forked(work: Callable[[], bool], seconds: float) -> str:
     """What becomes of a mutant: whether the tests that should take so many seconds of CPU notice it."""
     child = os.fork()
     if not child:
-        _be_trial(work, math.ceil(5 * seconds + 5))
+        _be_trial(work, math.ceil(3 * seconds + 2))
     handle = os.pidfd_open(child)
     try:
         outcome = _watch(child, handle)

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import gc
+
 import msgspec
 import pytest
 
 from candlesync.core.absorb import Evidence
 from candlesync.core.candle import Candle, Series
+from candlesync.core.entry import Entry
 from candlesync.core.gap import Gap
 from candlesync.core.page import Page
 from candlesync.core.placement import Member
 from candlesync.core.position import Position
 from candlesync.core.replica import Commit, Snapshot
 from candlesync.core.report import Release, Report, SeriesReport
+from candlesync.core.succession import _Outlook
 from candlesync.core.sync import Ask, Idle, Rules, Wait
+from tests.builders import candle
 
 VALUES: list[type[msgspec.Struct]] = [
     Ask, Candle, Commit, Evidence, Gap, Idle, Member, Page, Position, Release, Report, Rules, Series, SeriesReport,
-    Snapshot, Wait,
+    Snapshot, Wait, _Outlook,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", VALUES, ids=lambda kind: kind.__name__)
 def test_a_value_never_changes(kind: type[msgspec.Struct]) -> None:
     assert kind.__struct_config__.frozen
+
+
+def test_what_there_are_hundreds_of_thousands_of_is_no_matter_of_the_garbage_collector() -> None:
+    assert not gc.is_tracked(candle())
+    assert not gc.is_tracked(Entry(candle(), 1))
+
+
+def test_an_entry_is_itself_alone() -> None:
+    assert Entry(candle(), 1) != Entry(candle(), 1)
 
 
 def test_each_wait_is_one_of_its_own() -> None:
