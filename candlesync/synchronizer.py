@@ -105,9 +105,9 @@ class Synchronizer:
 
     def lost(self) -> None:
         """The series has no feed."""
+        # The task need not know: what it waits for, it waits for without a feed, too.
         self.sync.lost()
         self._tell_state()
-        self._event.set()
 
     def frame(self, candle: Candle) -> None:
         """The stream has shown a candle."""

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from candlesync.core.candle import Candle
@@ -283,6 +284,41 @@ async def test_a_restarted_task_shows_what_the_store_holds_before_rest_answers(a
 # --- REST
 
 
+async def test_rest_is_asked_about_the_series_from_its_tail_on_and_with_a_bounded_patience(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer:
+        assert world.upstream.questions == [(BTC, RULES.history, 10.0)]
+        synchronizer.connected()
+        await trio.sleep(1)
+        await synchronizer.inspect(minute(2))
+        assert world.upstream.questions[1:] == [(BTC, minute(3), 10.0), (BTC, minute(2), 10.0)]
+
+
+async def test_an_inspection_tells_of_unshown_trades_and_takes_what_it_corrects(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer:
+        assert not await synchronizer.inspect(minute(0))
+        world.upstream.candles = [candle(minute(0), "1.00"), *minutes(1, 3)]
+        assert not await synchronizer.inspect(minute(0))
+        await trio.sleep(0.1)
+        assert world.candles[0] == candle(minute(0), "1.00")
+        world.upstream.candles = minutes(0, 4)
+        assert await synchronizer.inspect(minute(3))
+
+
+async def test_an_inspection_holds_nobody_up(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer, trio.open_nursery() as nursery:
+        world.upstream.delay = 5.0
+        nursery.start_soon(synchronizer.inspect, minute(0))
+        await trio.sleep(1)
+        synchronizer.frame(candle(minute(3)))
+        await trio.sleep(0.1)
+        assert world.candles[-1] == candle(minute(3))
+
+
 async def test_while_rest_is_down_it_is_asked_with_growing_pauses_and_the_reason_is_told(
     autojump_clock: MockClock,
 ) -> None:
@@ -297,6 +333,16 @@ async def test_while_rest_is_down_it_is_asked_with_growing_pauses_and_the_reason
         await trio.sleep(20)
         assert world.topic.failure == ""
         assert world.topic.state is State.LIVE
+
+
+async def test_what_goes_on_failing_is_logged_once(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    world.upstream.failure = UpstreamUnavailable("no route to host")
+    with capture_logs() as logged:
+        async with world.running():
+            await trio.sleep(40)
+            assert len(world.upstream.asked_at) > 3
+    assert [entry["event"] for entry in logged] == ["backfill failed"]
 
 
 async def test_rest_that_says_how_long_to_wait_is_not_asked_before(autojump_clock: MockClock) -> None:
@@ -352,6 +398,33 @@ async def test_frames_that_arrive_during_a_backfill_are_put_behind_it(autojump_c
         assert world.candles[3:] == [*minutes(3, 5), candle(minute(6), trades=60), forming(minute(7), trades=2)]
         assert world.topic.replica.revision == 2, "one commit"
         assert len(world.upstream.asked_at) == 2
+
+
+# --- what is told at once
+
+
+async def test_what_the_feed_does_is_told_before_the_task_has_its_turn(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    await trio.sleep(7)
+    synchronizer = await world.make()
+    assert synchronizer.frame_time == trio.current_time()
+    await trio.sleep(7)
+    synchronizer.connected()
+    assert synchronizer.frame_time == trio.current_time(), "silence is counted from then"
+    assert world.topic.state is State.SYNCING
+    synchronizer.lost()
+    assert world.topic.states[-1:] == [State.STALE]
+    await trio.sleep(7)
+    synchronizer.frame(forming(minute(3)))
+    assert synchronizer.frame_time == trio.current_time()
+
+
+async def test_a_store_that_has_always_answered_does_not_answer_again(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    with capture_logs() as logged:
+        async with world.running():
+            assert world.topic.state is State.LIVE
+    assert logged == []
 
 
 # --- waits

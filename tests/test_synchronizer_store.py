@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from candlesync.announcements import Announcements
@@ -204,6 +205,18 @@ async def test_while_the_store_is_down_the_feed_goes_on_and_nothing_is_lost(auto
     assert gaps[5:] == pytest.approx([4.0] * len(gaps[5:]))
 
 
+async def test_that_it_is_down_and_there_again_is_logged_once(autojump_clock: MockClock) -> None:
+    world = DistantWorld()
+    async with world.running() as synchronizer:
+        with capture_logs() as logged:
+            world.store.down = True
+            synchronizer.frame(candle(minute(3)))
+            await trio.sleep(60)
+            world.store.down = False
+            await trio.sleep(10)
+    assert [entry["event"] for entry in logged] == ["the store does not answer", "the store answers again"]
+
+
 async def test_a_reconnect_while_the_store_is_down_is_not_called_live(autojump_clock: MockClock) -> None:
     world = DistantWorld()
     async with world.running() as synchronizer:
@@ -227,6 +240,8 @@ async def test_a_store_that_is_down_from_the_start_is_waited_for(autojump_clock:
         await trio.sleep(60)
         assert world.topic.failure == "the store is down", "whoever asks for the series is told why"
         assert world.upstream.asked_at == []
+        gaps = [after - before for before, after in pairwise(world.store.asked_at)]
+        assert gaps[:3] == pytest.approx([0.0, 0.25, 0.5]), "the second time at once"
         world.store.down = False
         await trio.sleep(5)
         assert world.topic.state is State.LIVE

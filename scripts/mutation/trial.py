@@ -117,6 +117,7 @@ def survey(root: Path, files: Sequence[str], tests: Sequence[str]) -> Survey:
     child = os.fork()
     if not child:
         try:
+            _be_silent()
             found = _survey(root, files, tests)
             with os.fdopen(writing, "wb") as pipe:
                 pickle.dump(found, pipe)
@@ -364,9 +365,7 @@ def _forked(work: Callable[[], bool], seconds: float) -> str:
 def _be_trial(work: Callable[[], bool], seconds: int) -> NoReturn:
     code = 1
     try:
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(nothing, stream)
+        _be_silent()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
         resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
@@ -376,6 +375,12 @@ def _be_trial(work: Callable[[], bool], seconds: int) -> NoReturn:
         code = _UNKNOWN if isinstance(exit_.code, str) else 1
     finally:
         os._exit(code)
+
+
+def _be_silent() -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
 
 
 def _watch(child: int, handle: int) -> bool | None:

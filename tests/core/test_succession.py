@@ -200,7 +200,7 @@ def test_the_successor_is_whom_the_placement_names_and_never_oneself() -> None:
 
 def test_the_successor_is_the_one_that_it_would_be_moved_to_while_this_node_stays() -> None:
     symbols = [f"S{number}USDT" for number in range(5)]
-    wants = dict.fromkeys(symbols, (Interval.M1,))
+    wants: dict[str, tuple[Interval, ...]] = dict.fromkeys(symbols, (Interval.M1,))
     there = Assembly({node: Member(node, wants, tuple(symbols) if node == "a" else ()) for node in "abc"})
     succession = seen("a", there)
     moved = {symbol: node for symbol, node in there.placement().items() if node != "a"}
