@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from candlesync.core.candle import Candle
+from candlesync.core.position import parse_position
 from candlesync.core.replica import Commit
 from candlesync.core.sync import State
 from candlesync.errors import Fenced, UnknownSymbol, UpstreamUnavailable
@@ -401,6 +402,18 @@ async def test_frames_that_arrive_during_a_backfill_are_put_behind_it(autojump_c
 
 
 # --- what is told at once
+
+
+async def test_each_life_has_a_random_name_that_clients_can_send_back(autojump_clock: MockClock) -> None:
+    lives = set()
+    for _ in range(3):
+        world = World(minutes(0, 3))
+        async with world.running():
+            position = world.topic.replica.position
+        assert parse_position(str(position)) == position
+        assert len(position.life) == 10
+        lives.add(position.life)
+    assert len(lives) == 3
 
 
 async def test_what_the_feed_does_is_told_before_the_task_has_its_turn(autojump_clock: MockClock) -> None:

@@ -108,6 +108,17 @@ async def test_a_store_that_may_be_another_is_looked_at_first(autojump_clock: Mo
         await world.check_store_and_topic_agree()
 
 
+async def test_a_store_that_is_doubted_gets_nothing_before_it_was_looked_at(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.live() as synchronizer:
+        tail = world.topic.replica.tail
+        synchronizer.doubt()
+        synchronizer.frame(candle(minute(3)))
+        assert world.topic.replica.tail == tail
+        await trio.sleep(1)
+        assert world.topic.replica.tail == candle(minute(3))
+
+
 async def test_a_store_that_was_wiped_is_made_whole_when_it_is_doubted(autojump_clock: MockClock) -> None:
     """On a thin pair nothing may be committed for a long time, which would show it."""
     world = World()
