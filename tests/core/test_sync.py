@@ -427,6 +427,19 @@ def test_a_minute_that_only_the_stream_has_shown_is_asked_for_patiently_and_then
     assert session.commits() == [candle(minute(1), trades=6), forming(minute(2))]
 
 
+def test_a_stored_series_is_asked_for_as_patiently_from_the_first_answer_on() -> None:
+    session = Session()
+    session.replica.apply(Commit("life0", 1, (candle(minute(0)),), begins=True))
+    session.sync.connected()
+    session.shows(forming(minute(1), trades=4), forming(minute(2)))
+    rows = [candle(minute(0)), candle(minute(2))]
+    for _ in range(1 + RULES.outage_patience):
+        session.answers(*rows)
+        session.passes_time()
+    session.answers(*rows)
+    assert session.commits()[0] == candle(minute(1), trades=4)
+
+
 def test_the_next_minute_is_asked_for_as_patiently() -> None:
     """Patience that the stream's late close made needless is not missing the next time."""
     session = Session(candle(minute(0)))
@@ -603,6 +616,15 @@ def test_a_thin_pair_has_no_trades_that_its_stream_has_not_shown() -> None:
     session = Session(candle(minute(0)), forming(minute(1), trades=3))
     session.shows(forming(minute(1), trades=5))
     assert not session.sync.inspected(answer([candle(minute(1), trades=5)])), "the stream has just shown it"
+
+
+def test_an_inspection_before_the_series_has_begun_tells_by_what_waits() -> None:
+    session = Session()
+    assert not session.sync.inspected(answer(minutes(0, 1))), "nothing is known yet, so nothing is dead"
+    session.shows(forming(minute(1), trades=10))
+    assert not session.sync.inspected(answer([candle(minute(1), trades=10)]))
+    assert session.sync.inspected(answer([candle(minute(1), trades=11)]))
+    assert isinstance(session.sync.decide(), Ask), "what begins the series is asked for"
 
 
 def test_an_inspection_takes_corrections_and_real_minutes_and_counts_them() -> None:
