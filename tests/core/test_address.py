@@ -51,6 +51,12 @@ def test_what_is_no_address_is_none(text: str) -> None:
     assert read_address(text) is None
 
 
+def test_as_long_as_an_address_may_be() -> None:
+    zoned = "fe80::1%" + "z" * 56
+    assert read_address(zoned) is not None
+    assert read_address(zoned + "z") is None
+
+
 def test_one_customer_of_ipv6_has_one_key() -> None:
     assert key_of(IPv6Address("2001:db8::1")) == key_of(IPv6Address("2001:db8::ffff:ffff:ffff:ffff")) == "2001:db8::/64"
     assert key_of(IPv6Address("2001:db8:0:1::1")) != key_of(IPv6Address("2001:db8::1"))
@@ -107,6 +113,11 @@ def test_any_text_gives_the_peer_or_what_stands_in_it(peer: Address, forwarded: 
 )
 def test_who_the_client_of_a_trusted_proxy_is(forwarded: str, client: Address) -> None:
     assert client_of(PROXY, forwarded, PROXIES) == client
+
+
+def test_a_chain_of_proxies_is_followed_so_far_and_no_farther() -> None:
+    assert client_of(PROXY, "192.0.2.7" + ",10.0.0.2" * 31, PROXIES) == CLIENT
+    assert client_of(PROXY, "192.0.2.7" + ",10.0.0.2" * 32, PROXIES) == PROXY
 
 
 def test_a_proxy_behind_a_unix_socket() -> None:
