@@ -31,12 +31,15 @@ class CancelAtStep(trio.abc.Instrument):
         self._left = step
         self.torn_apart = 0
         """Awaits at which a commit was known to stand and was not published."""
+        self.begun: int | None = None
+        """How many commits had been begun when it was cancelled."""
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if task.name == f"{__name__}.cancellable_run":
             self.torn_apart += self._world.store.told != len(self._world.topic.published_commits)
             self._left -= 1
             if self._left == 0:
+                self.begun = len(self._world.store.attempts)
                 self._scope.cancel()
 
 
@@ -121,6 +124,7 @@ async def cancel_at_each_await(
             scope.cancel()
         trio.lowlevel.remove_instrument(cancel)
         assert cancel.torn_apart == 0
+        assert cancel.begun in (None, len(world.store.attempts)), "none is begun any more"
         assert world.topic.state is State.STALE
         check_continuous(world.candles)
         await check(world)

@@ -108,6 +108,9 @@ def test_any_text_gives_the_peer_or_what_stands_in_it(peer: Address, forwarded: 
         ("192.0.2.7,", PROXY),
         (",", PROXY),
         ("192.0.2.7 1.1.1.1", PROXY),
+        ("nonsense," * 40 + "192.0.2.7", CLIENT),
+        ("\u00a0192.0.2.7", PROXY),
+        ("X192.0.2.7", PROXY),
         ("1.1.1.1," + "10.0.0.2," * 40 + "10.0.0.2", PROXY),
     ],
 )
@@ -157,3 +160,12 @@ def test_whose_connections_and_requests_are_counted_under_what() -> None:
     assert not callers.is_trusted("192.0.2.7")
     assert not callers.is_trusted(None)
     assert not Callers(Networks([]), Networks(LOOPBACK)).is_trusted("127.0.0.1")
+
+
+def test_so_much_is_remembered_and_no_long_header() -> None:
+    callers = Callers(Networks(["10.0.0.0/8"]), Networks(LOOPBACK))
+    for remembered in (callers.is_trusted, callers.of_peer, callers._of_short):
+        assert remembered.cache_info().maxsize == 4096
+    for spaces, known in ((91, 1), (92, 1)):
+        assert callers.of_forwarded("10.0.0.1", " " * spaces + "192.0.2.7") == "192.0.2.7"
+        assert callers._of_short.cache_info().currsize == known, "a hundred characters are short, and no more"
