@@ -97,6 +97,7 @@ def test_of_a_key_too_what_is_refused_costs_nothing_and_to_look_takes_nothing() 
     assert {allowances.take("a", 0.0) > 0 for _ in range(100)} == {True}
     assert allowances.wait("a", 0.25) == pytest.approx(0.75, abs=1e-2)
     assert allowances.wait("b", 0.25) == 0.0
+    assert allowances._most_keys == 50_000
     assert allowances.take("a", 1.0) == 0.0
 
 
