@@ -124,10 +124,10 @@ class Synchronizer:
 
     def lost(self) -> None:
         """The series has no feed."""
+        # The task need not know: what it waits for, it waits for without a feed, too.
         self.sync.lost()
         self._healing.lose_sight()
         self._tell_state()
-        self._event.set()
 
     def frame(self, candle: Candle) -> None:
         """The stream has shown a candle."""

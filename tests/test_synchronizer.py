@@ -7,9 +7,11 @@ from itertools import pairwise
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from candlesync.core.candle import Candle
+from candlesync.core.position import parse_position
 from candlesync.core.replica import Commit
 from candlesync.core.sync import State
 from candlesync.errors import Fenced, UnknownSymbol, UpstreamUnavailable
@@ -29,12 +31,15 @@ class CancelAtStep(trio.abc.Instrument):
         self._left = step
         self.torn_apart = 0
         """Awaits at which a commit was known to stand and was not published."""
+        self.begun: int | None = None
+        """How many commits had been begun when it was cancelled."""
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if task.name == f"{__name__}.cancellable_run":
             self.torn_apart += self._world.store.told != len(self._world.topic.published_commits)
             self._left -= 1
             if self._left == 0:
+                self.begun = len(self._world.store.attempts)
                 self._scope.cancel()
 
 
@@ -119,6 +124,7 @@ async def cancel_at_each_await(
             scope.cancel()
         trio.lowlevel.remove_instrument(cancel)
         assert cancel.torn_apart == 0
+        assert cancel.begun in (None, len(world.store.attempts)), "none is begun any more"
         assert world.topic.state is State.STALE
         check_continuous(world.candles)
         await check(world)
@@ -283,6 +289,41 @@ async def test_a_restarted_task_shows_what_the_store_holds_before_rest_answers(a
 # --- REST
 
 
+async def test_rest_is_asked_about_the_series_from_its_tail_on_and_with_a_bounded_patience(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer:
+        assert world.upstream.questions == [(BTC, RULES.history, 10.0)]
+        synchronizer.connected()
+        await trio.sleep(1)
+        await synchronizer.inspect(minute(2))
+        assert world.upstream.questions[1:] == [(BTC, minute(3), 10.0), (BTC, minute(2), 10.0)]
+
+
+async def test_an_inspection_tells_of_unshown_trades_and_takes_what_it_corrects(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer:
+        assert not await synchronizer.inspect(minute(0))
+        world.upstream.candles = [candle(minute(0), "1.00"), *minutes(1, 3)]
+        assert not await synchronizer.inspect(minute(0))
+        await trio.sleep(0.1)
+        assert world.candles[0] == candle(minute(0), "1.00")
+        world.upstream.candles = minutes(0, 4)
+        assert await synchronizer.inspect(minute(3))
+
+
+async def test_an_inspection_holds_nobody_up(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    async with world.running() as synchronizer, trio.open_nursery() as nursery:
+        world.upstream.delay = 5.0
+        nursery.start_soon(synchronizer.inspect, minute(0))
+        await trio.sleep(1)
+        synchronizer.frame(candle(minute(3)))
+        await trio.sleep(0.1)
+        assert world.candles[-1] == candle(minute(3))
+
+
 async def test_while_rest_is_down_it_is_asked_with_growing_pauses_and_the_reason_is_told(
     autojump_clock: MockClock,
 ) -> None:
@@ -299,13 +340,23 @@ async def test_while_rest_is_down_it_is_asked_with_growing_pauses_and_the_reason
         assert world.topic.state is State.LIVE
 
 
+async def test_what_goes_on_failing_is_logged_once(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    world.upstream.failure = UpstreamUnavailable("no route to host")
+    with capture_logs() as logged:
+        async with world.running():
+            await trio.sleep(40)
+            assert len(world.upstream.asked_at) > 3
+    assert [entry["event"] for entry in logged] == ["backfill failed"]
+
+
 async def test_rest_that_says_how_long_to_wait_is_not_asked_before(autojump_clock: MockClock) -> None:
     world = World(minutes(0, 3))
     world.upstream.failure = UpstreamUnavailable("banned", retry_after=120.0)
     async with world.running():
         await trio.sleep(150)
         first, second = world.upstream.asked_at
-        assert second - first == pytest.approx(121.0), "nobody looks at it: others go first"
+        assert second - first == pytest.approx(122.0), "nobody looks at it: others go first"
 
 
 async def test_rest_that_hangs_is_given_its_patience_and_asked_again(autojump_clock: MockClock) -> None:
@@ -352,6 +403,45 @@ async def test_frames_that_arrive_during_a_backfill_are_put_behind_it(autojump_c
         assert world.candles[3:] == [*minutes(3, 5), candle(minute(6), trades=60), forming(minute(7), trades=2)]
         assert world.topic.replica.revision == 2, "one commit"
         assert len(world.upstream.asked_at) == 2
+
+
+# --- what is told at once
+
+
+async def test_each_life_has_a_random_name_that_clients_can_send_back(autojump_clock: MockClock) -> None:
+    lives = set()
+    for _ in range(3):
+        world = World(minutes(0, 3))
+        async with world.running():
+            position = world.topic.replica.position
+        assert parse_position(str(position)) == position
+        assert len(position.life) == 10
+        lives.add(position.life)
+    assert len(lives) == 3
+
+
+async def test_what_the_feed_does_is_told_before_the_task_has_its_turn(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    await trio.sleep(7)
+    synchronizer = await world.make()
+    assert synchronizer.frame_time == trio.current_time()
+    await trio.sleep(7)
+    synchronizer.connected()
+    assert synchronizer.frame_time == trio.current_time(), "silence is counted from then"
+    assert world.topic.state is State.SYNCING
+    synchronizer.lost()
+    assert world.topic.states[-1:] == [State.STALE]
+    await trio.sleep(7)
+    synchronizer.frame(forming(minute(3)))
+    assert synchronizer.frame_time == trio.current_time()
+
+
+async def test_a_store_that_has_always_answered_does_not_answer_again(autojump_clock: MockClock) -> None:
+    world = World(minutes(0, 3))
+    with capture_logs() as logged:
+        async with world.running():
+            assert world.topic.state is State.LIVE
+    assert logged == []
 
 
 # --- waits

@@ -57,6 +57,7 @@ async def test_a_live_frame_is_published_before_its_giver_goes_on(autojump_clock
             synchronizer.frame(frame)
             assert world.topic.replica.tail == frame  # no await since it was handed over
             assert synchronizer.frame_time == trio.current_time()
+        assert synchronizer.sync.statistics.dropped_frames == 0
         await world.check_store_and_topic_agree()
         revision = world.topic.replica.revision
         await trio.sleep(1)
@@ -103,6 +104,29 @@ async def test_a_store_that_may_be_another_is_looked_at_first(autojump_clock: Mo
         assert world.topic.replica.tail != candle(minute(3))
         await trio.sleep(1)
         assert world.topic.replica.tail == candle(minute(3))
+        assert world.topic.replica.life != life
+        await world.check_store_and_topic_agree()
+
+
+async def test_a_store_that_is_doubted_gets_nothing_before_it_was_looked_at(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.live() as synchronizer:
+        tail = world.topic.replica.tail
+        synchronizer.doubt()
+        synchronizer.frame(candle(minute(3)))
+        assert world.topic.replica.tail == tail
+        await trio.sleep(1)
+        assert world.topic.replica.tail == candle(minute(3))
+
+
+async def test_a_store_that_was_wiped_is_made_whole_when_it_is_doubted(autojump_clock: MockClock) -> None:
+    """On a thin pair nothing may be committed for a long time, which would show it."""
+    world = World()
+    async with world.live() as synchronizer:
+        life = world.topic.replica.life
+        world.store._series.clear()
+        synchronizer.doubt()
+        await trio.sleep(1)
         assert world.topic.replica.life != life
         await world.check_store_and_topic_agree()
 

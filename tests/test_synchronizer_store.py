@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from candlesync.announcements import Announcements
@@ -20,7 +21,8 @@ from candlesync.inspection import InspectionSettings
 from candlesync.ownership import SoleOwnership
 from candlesync.store.memory import MemoryStore
 from candlesync.symbol import Means, SymbolTask
-from tests.builders import BTC, candle, forming, minute, minutes
+from candlesync.synchronizer import _holds
+from tests.builders import BTC, begun, candle, forming, minute, minutes, then
 from tests.stand_ins import Feeds, Klines, no_audit
 from tests.upstream import RULES, TroubledStore, World
 
@@ -129,6 +131,47 @@ async def test_in_place_of_a_commit_of_unknown_outcome_stands_another(autojump_c
         await world.check_store_and_topic_agree()
 
 
+async def test_a_first_commit_that_did_not_happen_is_made_again_without_reading(autojump_clock: MockClock) -> None:
+    """Neither the store nor the replica has anything: that is the same, too."""
+    world = DistantWorld()
+    world.store.lose_before.add(1)
+    async with world.running():
+        await trio.sleep(1)
+        assert world.topic.states[-1:] == [State.LIVE]
+        assert world.store.attempts == [1, 1]
+        assert (world.store.reads, len(world.upstream.asked_at)) == (1, 1)
+
+
+async def test_what_went_on_meanwhile_is_read_once(autojump_clock: MockClock) -> None:
+    world = DistantWorld()
+    async with world.running() as synchronizer:
+        world.store.lose_before.add(2)
+        world.store.down = True
+        synchronizer.frame(candle(minute(3)))
+        await trio.sleep(1)
+        for revision, foreign in enumerate(minutes(3, 4), start=2):
+            commit = Commit(world.topic.replica.life, revision, (foreign,))
+            await MemoryStore.commit(world.store, BTC, commit, token=world.token)
+        world.upstream.candles = minutes(0, 4)
+        reads = world.store.reads
+        world.store.down = False
+        await trio.sleep(5)
+        assert world.candles == minutes(0, 4)
+        assert world.store.reads == reads + 1
+
+
+def test_a_commit_is_the_last_that_happened_only_where_the_store_is_at_its_position() -> None:
+    """It may have gone on, or lost everything, between the question for its position and the one for the series."""
+    replica = begun(minutes(0, 3))
+    commit = then(replica, candle(minute(4)))
+    assert not _holds(None, commit)
+    assert not _holds(replica.snapshot(), commit)
+    replica.apply(commit)
+    assert _holds(replica.snapshot(), commit)
+    replica.apply(then(replica, candle(minute(5))))
+    assert not _holds(replica.snapshot(), commit)
+
+
 async def test_each_blip_of_the_store_costs_nothing_but_time(autojump_clock: MockClock) -> None:
     world = DistantWorld()
     async with world.running() as synchronizer:
@@ -204,6 +247,18 @@ async def test_while_the_store_is_down_the_feed_goes_on_and_nothing_is_lost(auto
     assert gaps[5:] == pytest.approx([4.0] * len(gaps[5:]))
 
 
+async def test_that_it_is_down_and_there_again_is_logged_once(autojump_clock: MockClock) -> None:
+    world = DistantWorld()
+    async with world.running() as synchronizer:
+        with capture_logs() as logged:
+            world.store.down = True
+            synchronizer.frame(candle(minute(3)))
+            await trio.sleep(60)
+            world.store.down = False
+            await trio.sleep(10)
+    assert [entry["event"] for entry in logged] == ["the store does not answer", "the store answers again"]
+
+
 async def test_a_reconnect_while_the_store_is_down_is_not_called_live(autojump_clock: MockClock) -> None:
     world = DistantWorld()
     async with world.running() as synchronizer:
@@ -227,6 +282,8 @@ async def test_a_store_that_is_down_from_the_start_is_waited_for(autojump_clock:
         await trio.sleep(60)
         assert world.topic.failure == "the store is down", "whoever asks for the series is told why"
         assert world.upstream.asked_at == []
+        gaps = [after - before for before, after in pairwise(world.store.asked_at)]
+        assert gaps[:3] == pytest.approx([0.0, 0.25, 0.5]), "the second time at once"
         world.store.down = False
         await trio.sleep(5)
         assert world.topic.state is State.LIVE

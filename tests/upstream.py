@@ -30,20 +30,22 @@ class Upstream:
         self.behind = 0
         """How many of the newest candles it does not show yet."""
         self.asked_at: list[float] = []
+        self.questions: list[tuple[Series, int | None, float]] = []
+        """Of which series, from which open time or how many of the newest, and with what patience."""
         self._checkpoints = checkpoints
 
     async def klines(
         self, series: Series, *, start_time: int | None = None, limit: int = 1000, patience: float = 30.0
     ) -> tuple[Candle, ...]:
         """As `Rest.klines`."""
-        del series
+        self.questions.append((series, start_time, patience))
         known = self.candles[: len(self.candles) - self.behind]
         rows = [row for row in known if start_time is None or row.open_time >= start_time]
         return await self._answer(rows[:limit], patience)
 
     async def newest(self, series: Series, count: int, *, patience: float = 30.0) -> tuple[Candle, ...]:
         """As `Rest.newest`."""
-        del series
+        self.questions.append((series, count, patience))
         return await self._answer(self.candles[: len(self.candles) - self.behind][-count:], patience)
 
     async def _answer(self, rows: Sequence[Candle], patience: float) -> tuple[Candle, ...]:

@@ -52,7 +52,7 @@ def absorb(replica: Replica, rows: Sequence[Candle], evidence: Evidence) -> Abso
     if rows and replica.tail is not None and _is_disjoint(replica, rows):
         reading.begin()
     for row in rows:
-        reading.take(row, is_newest=row is rows[-1])
+        reading.take(row)
     return reading.absorbed
 
 
@@ -106,14 +106,14 @@ class _Reading:
         self._reached = None
         self._missing.clear()
 
-    def take(self, row: Candle, *, is_newest: bool) -> None:
+    def take(self, row: Candle) -> None:
         """Read the next row."""
         tail = self.absorbed.tail
         if tail is not None and row.open_time <= tail.open_time:
             self._correct(row)
             self._reached = max(row.open_time, self._reached or 0)
             return
-        if is_newest and not row.closed:
+        if not row.closed:
             # Invariant 5: the newest row is forming, and nothing can follow it until it is final; where the stream is
             # further on, the row says nothing that lasts. Where the stream has shown its close, that is what it is.
             close = self._evidence.pending.closed(row.open_time)
@@ -127,9 +127,8 @@ class _Reading:
             self.absorbed.appended += 1
 
     def _correct(self, row: Candle) -> None:
-        known = self.absorbed.changes.get(row.open_time)
-        if known is None and not self.absorbed.begins:
-            known = self._replica.get(row.open_time)
+        # Rows ascend, so nothing has changed it yet; and behind a beginning there is no older one.
+        known = self._replica.get(row.open_time)
         if known is None:
             return  # older than the history
         state = merge(known, row, Source.REST)

@@ -228,16 +228,15 @@ class Following:
 
     def _take(self, heard: Commit | Position) -> None:
         ours = self._replica.position
-        position = heard.position if isinstance(heard, Commit) else heard
         if self._held_since is not None:
             if isinstance(heard, Position) or not self._is_older(heard.candles[-1]):
                 self._need(Due.SERIES)
-        elif position.life == ours.life and position.revision <= ours.revision:
+        elif heard.life == ours.life and heard.revision <= ours.revision:
             pass  # shown already
         elif isinstance(heard, Commit) and self._follows(heard):
             self._publish(heard)
         else:
-            self._need(Due.SERIES if position.life == ours.life or isinstance(heard, Position) else Due.POSITION)
+            self._need(Due.SERIES if heard.life == ours.life or isinstance(heard, Position) else Due.POSITION)
 
     def _follows(self, commit: Commit) -> bool:
         ours = self._replica.position

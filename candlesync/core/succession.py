@@ -103,8 +103,8 @@ class Succession:
         self._note(symbol, _Outlook(owner, now, successor))
 
     def given_up(self, symbol: str, successor: str, now: float) -> None:
-        """This node has given a symbol up, to ``successor`` if there was one to name."""
-        self._outlooks[symbol] = _Outlook(self._node, now + (self._lease if successor else 0.0), successor)
+        """This node has given a symbol up, to ``successor`` if there was one to name; itself it goes last."""
+        self._outlooks[symbol] = _Outlook(self._node, now + (self._lease if successor else 0.0))
 
     def lost(self, symbol: str, now: float) -> None:
         """The store has another token than this node had."""

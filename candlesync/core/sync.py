@@ -219,22 +219,17 @@ class Sync:
         # No fill can stand behind the newest candle: see `refill`.
         return Commit(replica.life, replica.revision + 1, (candle,))
 
-    def answered(self, ask: Ask, rows: Sequence[Candle]) -> bool:
-        """REST has answered ``ask`` with ``rows``: ascending, all but the last final (`closed`), the last forming.
-
-        Returns whether the answer shows trades that the stream had not shown.
-        """
+    def answered(self, ask: Ask, rows: Sequence[Candle]) -> None:
+        """REST has answered ``ask`` with ``rows``: ascending, all but the last final (`closed`), the last forming."""
         self._failures = 0
-        self._wait = None
         is_full = len(rows) >= self._rules.page
         rows = self._on_grid(rows)
         self._note_proven(rows)
-        unshown = self._shows_news(rows)
         if ask.start is not None and is_full:
             # More is missing than one answer holds. Ask for the newest: they either reach back to the tail, or the gap
             # is longer than the history and the series begins again with them.
             self._restart = True
-            return unshown
+            return
         if rows:
             # A frame further ahead of REST than a whole history is no candle that a chart could be brought to.
             plausible = self._interval.next(rows[-1].open_time, self._rules.history)
@@ -254,7 +249,6 @@ class Sync:
             self._confirmed = True
         if not found.missing:
             self._wait = Wait(self._later_row_wait())
-        return unshown
 
     def inspected(self, rows: Sequence[Candle]) -> bool:
         """REST was asked about a series that is whole (its stream is silent, or it is `doubtful`): take what it shows.
@@ -435,8 +429,9 @@ class Sync:
             found.changes[time] = state
             if time >= tail.open_time:
                 tail = found.tail = state
-        # REST's word counts as the stream's does: what it has shown later rows of, and not itself, is missing.
-        gap = gap or any(missing.last > tail.open_time for missing in self._suspects)
+        # REST's word counts as the stream's does: what it has shown later rows of, and not itself, is missing. Where
+        # that is the tail, its later rows are.
+        gap = gap or any(missing.last >= tail.open_time for missing in self._suspects)
         self.statistics.gaps += gap and not self._gap
         self._gap = gap
 

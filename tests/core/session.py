@@ -40,9 +40,9 @@ class Session:
         assert isinstance(decision, Wait), decision
         return decision
 
-    def answers(self, *candles: Candle) -> bool:
+    def answers(self, *candles: Candle) -> None:
         """It asks, and REST answers with these, the last one forming."""
-        return self.sync.answered(self.asks(), answer(candles))
+        self.sync.answered(self.asks(), answer(candles))
 
     def passes_time(self) -> float:
         wait = self.waits()

@@ -225,6 +225,41 @@ def test_a_correction_before_a_fill_derives_it_anew() -> None:
     assert candles_of(replica)[3] == flat(minute(3)), "what stands before it has not changed"
 
 
+def test_a_fill_that_is_only_in_the_changes_is_derived_anew_too() -> None:
+    """A close that comes late, of the minute before it, may have been put into the changes since."""
+    changes = {minute(1): candle(minute(1), "2.00"), minute(2): flat(minute(2), "1.00")}
+    refill(series(candle(minute(0), "1.00")), changes, begins=False)
+    assert changes[minute(2)] == flat(minute(2), "2.00")
+
+
+def test_fills_are_derived_anew_behind_each_change() -> None:
+    held = [candle(minute(0), "1.00"), flat(minute(1), "1.00"), *minutes(2, 4), flat(minute(5), "37004.00000000")]
+    unchanged, before_none, corrected = (
+        candle(minute(0), "1.00", trades=99),
+        minutes(2, 2)[0],
+        candle(minute(4), "2.00"),
+    )
+    changes = {change.open_time: change for change in (unchanged, before_none, corrected)}
+    refill(series(*held), changes, begins=False)
+    assert changes.pop(minute(5)) == flat(minute(5), "2.00")
+    assert list(changes.values()) == [unchanged, before_none, corrected]
+
+
+def test_a_series_that_begins_again_has_no_fills_of_the_one_before() -> None:
+    changes = {minute(0): candle(minute(0), "2.00")}
+    refill(series(candle(minute(0), "1.00"), flat(minute(1), "1.00")), changes, begins=True)
+    assert list(changes) == [minute(0)]
+
+
+def test_corrections_are_counted_and_a_corrected_tail_is_what_a_fill_follows() -> None:
+    replica = series(*minutes(0, 1), forming(minute(2), "1.00"))
+    rows = answer([candle(minute(0), "5.00"), candle(minute(1), "6.00"), candle(minute(2), "2.00"), *minutes(4, 5)])
+    found = read(replica, rows, missing=(gap(3, 3),))
+    assert found.corrected == 2, "a forming candle that is closed is not corrected"
+    assert found.changes[minute(3)] == flat(minute(3), "2.00")
+    apply(replica, found)
+
+
 def test_a_fill_that_stays_as_it_was_is_not_changed() -> None:
     replica = series(candle(minute(0), "1.00"), flat(minute(1), "1.00"), flat(minute(2), "1.00"), candle(minute(3)))
     apply(replica, read(replica, answer([candle(minute(0), "1.00", trades=99), *minutes(4, 4)])))
@@ -248,6 +283,20 @@ def test_behind_a_longer_hole_the_series_begins_again_once_it_was_seen_twice() -
     assert twice.begins
     assert changed(twice) == list(answer(minutes(12, 14)))
     apply(replica, twice)
+
+
+def test_what_was_missing_before_a_leap_is_no_part_of_the_series_that_begins_again() -> None:
+    rows = answer([candle(minute(0)), *minutes(2, 2), *minutes(14, 15)])
+    found = read(series(candle(minute(0))), rows, missing=(gap(3, 13),))
+    assert changed(found) == list(answer(minutes(14, 15)))
+    assert found.missing == ()
+
+
+def test_a_longer_hole_of_which_only_a_part_was_seen_before_is_no_leap_yet() -> None:
+    rows = answer([candle(minute(0)), *minutes(12, 14)])
+    for seen in (gap(1, 5), gap(5, 11)):
+        found = read(series(candle(minute(0))), rows, missing=(seen,))
+        assert (found.changes, found.missing, found.begins) == ({}, (gap(1, 11),), False)
 
 
 def test_a_hole_directly_behind_the_leap_is_not_overlooked() -> None:

@@ -43,12 +43,30 @@ def test_an_address_is_read_however_a_proxy_writes_it(text: str, address: str) -
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "unknown", "_hidden", "192.0.2", "192.0.2.7.8", "192.0.2.07", "192.0.2.7:", "192.0.2.7:x", "[]", "["),
+        *(
+            "",
+            "unknown",
+            "_hidden",
+            "192.0.2",
+            "192.0.2.7.8",
+            "192.0.2.07",
+            "192.0.2.7:",
+            "192.0.2.7:x",
+            "192.0.2.7:\u0663",
+            "[]",
+            "[",
+        ),
         *("[192.0.2", "2001:db8::1]:80", "1" * 10_000, "192.0.2.7\n", "\u0661.2.3.4", "for=192.0.2.7", "2130706433"),
     ],
 )
 def test_what_is_no_address_is_none(text: str) -> None:
     assert read_address(text) is None
+
+
+def test_as_long_as_an_address_may_be() -> None:
+    zoned = "fe80::1%" + "z" * 56
+    assert read_address(zoned) is not None
+    assert read_address(zoned + "z") is None
 
 
 def test_one_customer_of_ipv6_has_one_key() -> None:
@@ -102,11 +120,19 @@ def test_any_text_gives_the_peer_or_what_stands_in_it(peer: Address, forwarded: 
         ("192.0.2.7,", PROXY),
         (",", PROXY),
         ("192.0.2.7 1.1.1.1", PROXY),
+        ("nonsense," * 40 + "192.0.2.7", CLIENT),
+        ("\u00a0192.0.2.7", PROXY),
+        ("X192.0.2.7", PROXY),
         ("1.1.1.1," + "10.0.0.2," * 40 + "10.0.0.2", PROXY),
     ],
 )
 def test_who_the_client_of_a_trusted_proxy_is(forwarded: str, client: Address) -> None:
     assert client_of(PROXY, forwarded, PROXIES) == client
+
+
+def test_a_chain_of_proxies_is_followed_so_far_and_no_farther() -> None:
+    assert client_of(PROXY, "192.0.2.7" + ",10.0.0.2" * 31, PROXIES) == CLIENT
+    assert client_of(PROXY, "192.0.2.7" + ",10.0.0.2" * 32, PROXIES) == PROXY
 
 
 def test_a_proxy_behind_a_unix_socket() -> None:
@@ -146,3 +172,12 @@ def test_whose_connections_and_requests_are_counted_under_what() -> None:
     assert not callers.is_trusted("192.0.2.7")
     assert not callers.is_trusted(None)
     assert not Callers(Networks([]), Networks(LOOPBACK)).is_trusted("127.0.0.1")
+
+
+def test_so_much_is_remembered_and_no_long_header() -> None:
+    callers = Callers(Networks(["10.0.0.0/8"]), Networks(LOOPBACK))
+    for remembered in (callers.is_trusted, callers.of_peer, callers._of_short):
+        assert remembered.cache_info().maxsize == 4096
+    for spaces, known in ((91, 1), (92, 1)):
+        assert callers.of_forwarded("10.0.0.1", " " * spaces + "192.0.2.7") == "192.0.2.7"
+        assert callers._of_short.cache_info().currsize == known, "a hundred characters are short, and no more"

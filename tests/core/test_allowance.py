@@ -91,11 +91,33 @@ def test_each_key_has_its_own(events: list[tuple[str, float]], rate: float, burs
         assert together.take(key, now) == pytest.approx(apart[key].take(now))
 
 
+def test_of_a_key_too_what_is_refused_costs_nothing_and_to_look_takes_nothing() -> None:
+    allowances = Allowances(rate=1.0, burst=1)
+    assert allowances.take("a", 0.0) == 0.0
+    assert {allowances.take("a", 0.0) > 0 for _ in range(100)} == {True}
+    assert allowances.wait("a", 0.25) == pytest.approx(0.75, abs=1e-2)
+    assert allowances.wait("b", 0.25) == 0.0
+    assert allowances._most_keys == 50_000
+    assert allowances.take("a", 1.0) == 0.0
+
+
+def test_whose_bucket_is_full_again_is_forgotten_and_nobody_else_within_the_bound() -> None:
+    allowances = Allowances(rate=1.0, burst=1, most_keys=2)
+    for key in "ab":
+        allowances.take(key, 0.0)
+    assert len(allowances) == 2
+    allowances.take("c", 1.0)
+    assert len(allowances) == 1
+
+
 def test_the_table_shrinks_by_itself() -> None:
     allowances = Allowances(rate=1.0, burst=10)
     for number in range(1000):
         allowances.take(f"{number}", 0.0)
     assert len(allowances) == 1000
+    for _ in range(100):
+        allowances.take("one", 100.0)
+    assert len(allowances) == 1000 + 1 - 2 * 100, "two for each that asks"
     for number in range(600):
         allowances.take("one", 100.0 + number)
     assert len(allowances) == 1
@@ -133,6 +155,10 @@ def test_places_in_all_and_of_each_key() -> None:
     assert (places.is_full, places.is_full_for("a"), places.is_full_for("b")) == (True, True, False)
     places.leave("a")
     assert (places.is_full, places.is_full_for("a"), places.is_full_for("b")) == (False, False, False)
+
+
+def test_whoever_is_not_in_yet_has_no_place() -> None:
+    assert not Places(most=10, most_each=1).is_full_for("a")
 
 
 def test_what_has_no_key_counts_only_in_all() -> None:

@@ -39,6 +39,7 @@ CANDLES = [
     forming(),
     flat(T0),
     candle(close="0.00000001", high="1000000.10000000", volume="0.00", unused="100000000000.0000000000"),
+    candle(unused=""),
     candle(trades=0, close_time=T0 + 17, low="0.00001000", quote_volume="7"),
     candle(trades=2**63 - 1, open_time=0, close_time=10**14 - 1, unused="0.0"),
     candle(T0, LONGEST, low=LONGEST, volume=LONGEST, quote_volume=LONGEST, taker_quote_volume=LONGEST, unused=LONGEST),
@@ -79,6 +80,25 @@ def test_what_no_exchange_says_is_not_lost(text: str) -> None:
     assert entry.candle == given_candle
     wire.encode(BTC, entry)
     assert entry.candle == given_candle
+
+
+def packed(given_candle: Candle) -> bytes:
+    entry = Entry(given_candle, 7)
+    entry.pack()
+    assert isinstance(entry._held, bytes)
+    return entry._held
+
+
+def test_noughts_and_what_each_candle_says_take_next_to_nothing() -> None:
+    assert len(packed(candle(volume="1.00000012"))) <= len(packed(candle(volume="1.12345612"))) - 2
+    assert len(packed(candle(volume="1.00001234"))) <= len(packed(candle(volume="1.12121234"))) - 1
+    assert len(packed(candle(unused="0"))) == len(packed(candle(unused="1"))) - 1
+
+
+def test_the_newest_stays_as_it_is_when_it_is_sent() -> None:
+    entry = Entry(forming(), 7)
+    wire.encode(BTC, entry)
+    assert entry.candle is entry.candle
 
 
 def parsed(number: int) -> Candle:

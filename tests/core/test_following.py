@@ -98,6 +98,11 @@ def shown_by(node: Node) -> list[Candle]:
     return candles_of(node.replica)
 
 
+def test_the_numbers_are_those_that_were_decided_on() -> None:
+    assert (WAITING_AT_MOST, HOLD_ON, LOOK_AGAIN) == (256, 30.0, 4.0)
+    assert Due.NOTHING.value < Due.POSITION.value < Due.SERIES.value, "of two, the one that asks for more is due"
+
+
 # --- commits
 
 
@@ -165,6 +170,24 @@ def test_more_than_can_wait_is_read_again() -> None:
     assert node.due() is Due.NOTHING
 
 
+def test_as_many_as_can_wait_are_shown_after_the_answer() -> None:
+    node = Node(forming(minute(0), trades=1))
+    node.following.listening()
+    node.following.asked()
+    for trades in range(2, WAITING_AT_MOST + 2):
+        node.commits(forming(minute(0), trades=trades))
+    assert node.following.found(Position("life0", 1))
+    assert len(node.shown.published) == WAITING_AT_MOST
+    assert node.due() is Due.NOTHING
+    node.following.listening()
+    node.following.asked()
+    for trades in range(WAITING_AT_MOST + 2, 2 * WAITING_AT_MOST + 3):
+        node.commits(forming(minute(0), trades=trades))
+    assert node.due() is Due.NOTHING, "one question at a time"
+    node.following.found(node.replica.position)
+    assert node.due() is Due.SERIES
+
+
 def test_a_commit_that_does_not_fit_is_read() -> None:
     """A store went back within its life and on again, before that was seen."""
     node = Node(*minutes(0, 2))
@@ -181,6 +204,12 @@ def test_the_first_commit_of_a_life_is_shown_in_place_of_what_it_replaces() -> N
     made = node.begins("life1", *minutes(1, 3))
     assert node.shown.published == [made]
     assert node.replica.position == Position("life1", 1)
+
+
+def test_a_new_life_that_ends_where_ours_does_is_shown() -> None:
+    node = Node(*minutes(0, 2))
+    made = node.begins("life1", *minutes(0, 2))
+    assert node.shown.published == [made]
 
 
 def test_one_that_replaces_another_life_than_ours_is_looked_at() -> None:
@@ -214,7 +243,38 @@ def test_a_series_that_is_not_there_yet_begins_with_its_first_commit() -> None:
     assert shown_by(node) == minutes(0, 2)
 
 
+def test_a_series_that_neither_the_store_nor_we_have_is_settled() -> None:
+    shown = Shown(Replica(BTC, 1000))
+    following = Following(shown, FRESH)
+    following.asked()
+    assert following.found(None), "both are nowhere"
+    following.listening()
+    following.asked()
+    following.read(None, 0.0)
+    assert following.due is Due.NOTHING
+    assert (shown.adopted, following.look_at) == ([], None)
+
+
 # --- hearing
+
+
+def test_until_it_listens_it_may_miss_anything() -> None:
+    following = Following(Shown(begun(minutes(0, 2))), FRESH)
+    assert following.due is Due.POSITION
+    following.asked()
+    assert following.found(Position("life0", 1))
+    following.reported(SeriesReport(State.LIVE, Position("life0", 1)), 0.0)
+    assert following.state(0.0) is State.SYNCING
+
+
+def test_while_the_store_is_asked_nothing_else_is_due() -> None:
+    node = Node(*minutes(0, 2))
+    node.following.listening()
+    node.following.asked()
+    node.following.listening()
+    assert node.due() is Due.NOTHING
+    node.following.found(Position("life0", 1))
+    assert node.due() is Due.POSITION
 
 
 def test_when_everything_is_heard_again_the_position_tells_whether_anything_was_missed() -> None:
@@ -376,6 +436,27 @@ def test_it_is_looked_at_again_and_in_the_end_followed_back() -> None:
     assert node.following.look_at is None
 
 
+def test_how_long_it_holds_on_counts_from_when_the_store_was_seen_to_be_behind() -> None:
+    node = Node(*minutes(0, 2))
+    node.commits(*minutes(3, 3))
+    node.store = begun(minutes(0, 2))
+    node.now = 100.0
+    for moment, tail in ((100.0, 3), (100.0 + HOLD_ON - 0.5, 3), (100.0 + HOLD_ON, 2)):
+        node.now = moment
+        node.following.look_again()
+        assert node.following.look_at is None, "not twice for one look"
+        node.ask()
+        assert shown_by(node)[-1] == minutes(tail, tail)[0]
+
+
+def test_one_that_has_come_as_far_in_fewer_revisions_is_followed_at_once() -> None:
+    node = rolled_back()
+    node.commits(*minutes(3, 4), heard=False)
+    node.following.look_again()
+    node.ask()
+    assert node.replica.position == Position("life0", 2)
+
+
 def test_one_that_is_empty_is_never_followed() -> None:
     node = rolled_back(wiped=True)
     node.now = 1000.0
@@ -413,6 +494,8 @@ def test_it_is_what_the_owner_says_while_that_is_fresh() -> None:
     assert node.state() is State.LIVE
     node.following.reported(None, -math.inf)
     assert node.state() is State.STALE
+    node.following.reported(None, node.now)
+    assert node.state() is State.SYNCING, "there is an owner, which has not begun it"
 
 
 def test_it_is_not_live_while_anything_may_be_missing() -> None:

@@ -73,6 +73,20 @@ def test_of_as_many_trades_the_greater_volume_is_later(source: Source) -> None:
 
 
 @BOTH
+def test_trades_count_before_the_volume(source: Source) -> None:
+    known = forming(trades=5, volume="5.5")
+    more, fewer = forming(trades=6, volume="5.4"), forming(trades=4, volume="9.5")
+    assert merge(known, more, source) is more
+    assert merge(known, fewer, source) is None
+
+
+@BOTH
+def test_of_as_many_trades_and_as_much_volume_the_last_word_counts(source: Source) -> None:
+    last = forming(close="37013.00000000")
+    assert merge(forming(), last, source) is last
+
+
+@BOTH
 def test_what_says_the_same_is_no_news(source: Source) -> None:
     assert merge(forming(unused="0"), forming(unused="1"), source) is None
     assert merge(candle(unused="0"), candle(unused="1"), source) is None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from candlesync.core.candle import Candle
 from candlesync.core.interval import INTERVALS, Interval
-from candlesync.core.page import LENGTH, Page, assemble, page_before
+from candlesync.core.page import LENGTH, ROWS, Page, assemble, page_before
 from tests.builders import T0, candle, flat, minute
 
 INTERVAL = st.sampled_from(INTERVALS)
@@ -32,6 +32,10 @@ def test_pages_follow_each_other_without_gap_and_do_not_depend_on_the_question(
     assert page_before(interval, interval.next(page.first), interval.next(joint, other)) == page
     if interval is not Interval.MO1:
         assert page_before(interval, page.first, joint).end == page.first
+
+
+def test_a_page_and_its_two_neighbours_fit_into_one_answer_of_binance() -> None:
+    assert LENGTH + 2 == ROWS == 1000
 
 
 def test_three_days_have_the_phase_of_the_series() -> None:

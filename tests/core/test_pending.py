@@ -74,6 +74,12 @@ def test_a_late_frame_of_an_older_candle_is_shown_too_and_loses_no_trades() -> N
     assert pending.shown(minute(0)) == forming(minute(0), trades=5)
 
 
+def test_no_more_is_remembered_as_shown_than_the_history_and_the_oldest_goes() -> None:
+    pending = pending_of(*(forming(minute(number)) for number in (9, 2, 0, 5, 1, 4, 3)))
+    shown = [number for number in range(9) if pending.shown(minute(number)) is not None]
+    assert shown == [1, 2, 3, 4, 5]
+
+
 def test_once_closed_a_candle_is_no_longer_just_shown() -> None:
     pending = pending_of(forming(minute(0)), forming(minute(1)), candle(minute(0)))
     assert pending.shown(minute(0)) is None

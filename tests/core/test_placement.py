@@ -100,6 +100,52 @@ def test_when_symbols_lose_their_owners_no_other_moves(nodes: int, symbols: int,
     assert moved(place(there), place(less)) <= free
 
 
+def test_who_claims_after_whom_is_a_matter_of_the_symbol_and_not_of_how_the_nodes_are_listed() -> None:
+    members = all_want_all(NODES)
+    one, other = Assembly(members), Assembly(dict(reversed(members.items())))
+    orders = set()
+    for symbol in SYMBOLS:
+        ranks = {node: one.rank(node, symbol, first=NODES[0]) for node in NODES}
+        assert ranks == {node: other.rank(node, symbol, first=NODES[0]) for node in NODES}
+        assert sorted(ranks.values()) == list(range(len(NODES)))
+        orders.add(tuple(sorted(NODES, key=ranks.__getitem__)))
+    assert len(orders) > len(SYMBOLS) // 2
+
+
+def test_nodes_that_come_are_given_different_symbols() -> None:
+    """Each by its own hash: several that come at once do not ask for the same ones."""
+    owner = member(SYMBOLS, SYMBOLS)
+    taken = [
+        {symbol for symbol, node in place({"owner": owner, new: member(SYMBOLS)}).items() if node == new}
+        for new in NODES[:2]
+    ]
+    assert [len(symbols) for symbols in taken] == [len(SYMBOLS) // 2] * 2
+    assert taken[0] != taken[1]
+
+
+def test_of_two_that_say_they_own_a_symbol_one_is_taken_in_whatever_order_they_are_listed() -> None:
+    members = {node: member(SYMBOLS, SYMBOLS) for node in NODES[:2]}
+    one, other = Assembly(members), Assembly(dict(reversed(members.items())))
+    owners = [one.owner(symbol) for symbol in SYMBOLS]
+    assert owners == [other.owner(symbol) for symbol in SYMBOLS]
+    assert set(owners) == set(NODES[:2])
+
+
+def test_nodes_of_another_version_come_to_the_same_answer() -> None:
+    """They are restarted one after the other: where loads do not decide, all go by the hash that has always been."""
+    members = all_want_all(NODES[:3], 9)
+    by_node: dict[str, list[int]] = {}
+    for symbol, node in sorted(place(members).items()):
+        by_node.setdefault(node, []).append(SYMBOLS.index(symbol))
+    assert by_node == {"node0": [0, 1, 5], "node1": [2, 4, 8], "node2": [3, 6, 7]}
+
+
+def test_a_placement_is_made_once() -> None:
+    there = Assembly(all_want_all(NODES))
+    assert there.placement() is there.placement()
+    assert there.placement(NODES[0]) is there.placement(NODES[0])
+
+
 @given(node_counts, symbol_counts)
 def test_loads_are_within_one_of_each_other_where_all_want_all(nodes: int, symbols: int) -> None:
     members = all_want_all(NODES[:nodes], symbols)

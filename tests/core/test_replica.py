@@ -225,6 +225,17 @@ def test_a_refusal_says_what_is_wrong() -> None:
             replica.apply(commit)
 
 
+def test_one_open_time_stands_once_in_a_commit() -> None:
+    replica = begun(minutes(0, 1))
+    with pytest.raises(NotContinuous, match="does not ascend"):
+        replica.apply(then(replica, candle(minute(1), "1.00"), candle(minute(1), "2.00")))
+
+
+def test_nothing_begins_without_a_life() -> None:
+    with pytest.raises(RevisionConflict, match="of no life"):
+        Replica(BTC, 10).apply(Commit("", 1, (candle(),), begins=True))
+
+
 def test_a_commit_at_another_revision_conflicts() -> None:
     replica = begun(minutes(0, 1))
     with pytest.raises(RevisionConflict, match="life0-3 cannot follow life0-1"):
@@ -317,6 +328,14 @@ def test_to_begin_again_leaves_the_new_candles_alone_and_no_older_position_is_ho
     assert replica.since(minute(5)) is None
 
 
+def test_to_begin_again_forgets_the_corrections_and_the_fills() -> None:
+    replica = begun([candle(minute(0)), flat(minute(1)), *minutes(2, 5)])
+    replica.apply(then(replica, candle(minute(0), "1.00")))
+    replica.apply(then(replica, *minutes(100, 102), begins=True))
+    assert replica.filled == set()
+    assert replica.changed_since(0) == replica.newest(10)
+
+
 def test_a_longer_beginning_than_the_history_leaves_its_end() -> None:
     replica = begun(minutes(0, 9), history=4)
     assert candles_of(replica) == minutes(6, 9)
@@ -331,6 +350,13 @@ def test_a_trimmed_correction_makes_older_positions_too_old() -> None:
     assert replica.trimmed == 2, "what revision 2 changed has left the history"
     assert not replica.can_resume(Position("life0", 1))
     assert replica.can_resume(Position("life0", 2))
+
+
+def test_a_correction_that_has_left_the_history_is_not_kept() -> None:
+    replica = begun(minutes(0, 3), history=4)
+    replica.apply(then(replica, candle(minute(0), "1.00")))
+    replica.apply(then(replica, candle(minute(4))))
+    assert not replica._corrected
 
 
 def test_a_fill_is_known_until_it_is_replaced_or_leaves() -> None:
@@ -348,6 +374,80 @@ def test_an_entry_is_never_changed_only_replaced() -> None:
     replica.apply(then(replica, candle(minute(0))))
     assert (entry.candle, entry.revision) == (forming(minute(0)), 1)
     assert replica.newest(1)[0] is not entry
+
+
+def test_before_the_first_commit_it_is_nowhere() -> None:
+    replica = Replica(BTC, 10)
+    assert (len(replica), replica.tail, replica.first, replica.trimmed) == (0, None, None, 0)
+    assert replica.position == Position("", 0)
+    assert replica.can_resume(Position("", 0))
+    assert replica.since(minute(0)) is None
+    assert replica.get(minute(0)) is None
+    assert replica.newest(10) == replica.changed_since(0) == []
+
+
+def test_a_snapshot_is_where_the_series_is() -> None:
+    replica = begun(minutes(0, 1))
+    replica.apply(then(replica, candle(minute(2))))
+    assert replica.snapshot().position == replica.position == Position("life0", 2)
+
+
+def test_the_newest_before_a_time() -> None:
+    replica = begun(minutes(0, 5))
+    numbers = {
+        (2, minute(3)): [1, 2],
+        (2, minute(3) + 1): [2, 3],
+        (9, minute(2)): [0, 1],
+        (9, minute(0)): [],
+        (2, minute(9)): [4, 5],
+        (0, None): [],
+    }
+    for (count, before), expected in numbers.items():
+        assert [entry.open_time for entry in replica.newest(count, before)] == [minute(each) for each in expected]
+
+
+def test_a_correction_that_a_client_has_is_not_sent_to_it_again() -> None:
+    replica = begun(minutes(0, 5))
+    replica.apply(then(replica, candle(minute(2), "1.00")))
+    replica.apply(then(replica, candle(minute(1), "1.00")))
+    assert [entry.open_time for entry in replica.changed_since(1)] == [minute(1), minute(2)]
+    assert [entry.open_time for entry in replica.changed_since(2)] == [minute(1)]
+    assert replica.changed_since(3) == []
+    replica.apply(then(replica, candle(minute(3), "1.00")))
+    assert [entry.open_time for entry in replica.changed_since(2)] == [minute(1), minute(3)]
+    replica.apply(then(replica, candle(minute(1), "2.00")))
+    assert [entry.open_time for entry in replica.changed_since(4)] == [minute(1)]
+
+
+def test_a_correction_next_to_a_newer_tail_is_sent_once() -> None:
+    replica = begun([*minutes(0, 4), forming(minute(5))])
+    replica.apply(then(replica, candle(minute(4), "1.00")))
+    replica.apply(then(replica, forming(minute(5), trades=11)))
+    assert [entry.open_time for entry in replica.changed_since(1)] == [minute(4), minute(5)]
+
+
+def test_a_series_that_was_read_knows_its_corrections_in_their_order_and_nothing_else_twice() -> None:
+    replica = begun([candle(minute(0)), flat(minute(1)), *minutes(2, 6)])
+    for number in (4, 0, 2):
+        replica.apply(then(replica, candle(minute(number), "1.00")))
+    replica.apply(then(replica, candle(minute(7))))
+    read = Replica(BTC, 1000)
+    read.restore(replica.snapshot())
+    for revision in range(replica.revision + 1):
+        times = [[entry.open_time for entry in each.changed_since(revision)] for each in (read, replica)]
+        assert times[0] == times[1]
+    assert list(read._corrected) == [minute(4), minute(0), minute(2)]
+    assert read.filled == {minute(1)}
+
+
+def test_all_but_the_newest_are_held_packed() -> None:
+    replica = begun([*minutes(0, 4), forming(minute(5))])
+    replica.apply(then(replica, candle(minute(2), "1.00"), candle(minute(5)), forming(minute(6))))
+    replica.apply(then(replica, forming(minute(6), trades=11)))
+    read = Replica(BTC, 1000)
+    read.restore(replica.snapshot())
+    for each in (replica, read):
+        assert [isinstance(entry._held, bytes) for entry in each.newest(10)] == [True] * 6 + [False]
 
 
 def test_there_is_no_snapshot_before_the_first_commit() -> None:

@@ -131,12 +131,15 @@ def test_what_was_lost_to_a_node_that_was_heard_is_that_nodes() -> None:
     succession.reported(BTC, "b", 100.1)
     succession.lost(BTC, 100.2)
     assert succession.turn(BTC, 100.2) == 102.1
+    succession.lost(BTC, 102.1)
+    assert succession.turn(BTC, 101) == math.inf, "once its lease has ended, there is no telling"
 
 
 def test_what_was_obtained_is_forgotten() -> None:
     succession = seen("a", assembly({"a": False, "b": False}))
-    succession.reported(BTC, "b", 98)
+    succession.reported(BTC, "b", 99.5)
     succession.obtained(BTC)
+    succession.obtained("ETHUSDT")
     succession.lost(BTC, 100.1)
     assert succession.turn(BTC, 100.1) == math.inf
 
@@ -156,10 +159,28 @@ def test_without_news_nothing_is_claimed_and_after_an_outage_each_owner_has_the_
     assert succession.turn(BTC, 110.2) == 110.2, "that is news"
 
 
+def test_an_outage_shortens_no_lease_that_the_store_told_of() -> None:
+    there = assembly({"a": False, "b": True})
+    succession = seen("a", there)
+    succession.refused(BTC, "b", 60.0, 100.0)
+    succession.learn(there, asked=110, now=110.1)
+    assert succession.turn(BTC, 110.1) == pytest.approx(160.0)
+
+
+def test_what_is_released_to_a_node_that_has_just_come_is_not_put_off_by_the_next_news() -> None:
+    there = assembly({"a": False, "b": True})
+    succession = Succession("a", lease=LEASE, beat=BEAT, stagger=STAGGER)
+    succession.learn(there, asked=100, now=100)
+    succession.released(BTC, "b", "a", 100.2)
+    succession.learn(there, asked=100.3, now=100.3)
+    assert succession.turn(BTC, 100.3) == 100.2
+
+
 def test_the_store_counts_as_away_before_a_lease_can_end_that_was_renewed_at_the_beat_before() -> None:
     succession = seen("a", assembly({"a": False, "b": True}))
     succession.lost("ETHUSDT", 100)
     assert succession.turn(BTC, 100 + 2 * BEAT) < math.inf, "one beat that was missed is nothing"
+    assert succession.turn(BTC, 100 + 2.5 * BEAT) < math.inf
     assert succession.turn(BTC, 100 + LEASE - BEAT) == math.inf
 
 
@@ -182,3 +203,20 @@ def test_symbols_that_there_are_not_do_not_fill_the_memory() -> None:
     for number in range(MOST + 10):
         succession.reported(f"X{number}", "a", 100)
     assert len(succession._outlooks) == MOST
+
+
+def test_the_successor_is_the_one_that_it_would_be_moved_to_while_this_node_stays() -> None:
+    symbols = [f"S{number}USDT" for number in range(5)]
+    wants: dict[str, tuple[Interval, ...]] = dict.fromkeys(symbols, (Interval.M1,))
+    there = Assembly({node: Member(node, wants, tuple(symbols) if node == "a" else ()) for node in "abc"})
+    succession = seen("a", there)
+    moved = {symbol: node for symbol, node in there.placement().items() if node != "a"}
+    assert {symbol: succession.successor(symbol) for symbol in moved} == moved
+    assert moved != {symbol: there.placement("a")[symbol] for symbol in moved}, "were it gone, others would be"
+    assert all(succession.successor(symbol) in ("b", "c") for symbol in symbols)
+
+
+def test_before_any_news_nobody_is_there() -> None:
+    succession = Succession("a", lease=LEASE, beat=BEAT, stagger=STAGGER)
+    assert dict(succession.assembly.members) == {}
+    assert succession.successor(BTC) == ""

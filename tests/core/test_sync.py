@@ -13,9 +13,28 @@ from candlesync.core.interval import Interval
 from candlesync.core.replica import Commit
 from candlesync.core.sync import Ask, Idle, Rules, State, Sync, Wait
 from candlesync.errors import CandlesyncError
-from tests.builders import T0, answer, candle, flat, forming, minute, minutes, then
+from tests.builders import T0, answer, begun, candle, flat, forming, minute, minutes, then
 from tests.core.exchange import Faults, Player
 from tests.core.session import RULES, Session
+
+
+def test_clients_are_told_the_states_of_the_contract() -> None:
+    assert [state.value for state in State] == ["live", "syncing", "stale"]
+
+
+def test_the_numbers_are_those_that_were_decided_on() -> None:
+    """The history is the client contract's, the page Binance's, the pause the design's; the rest is what REST bears."""
+    assert Rules() == Rules(
+        history=1000,
+        page=1000,
+        later_row_first=0.25,
+        later_row_cap=3.0,
+        retry_first=0.5,
+        retry_cap=15.0,
+        outage_pause=5.0,
+        outage_patience=12,
+    )
+
 
 # --- EMPTY
 
@@ -28,9 +47,18 @@ def test_an_empty_series_begins_with_the_newest_candles_connected_or_not() -> No
     assert session.commits() == [*minutes(0, 2), forming(minute(3), "37003.00000000")]
     assert session.state() is State.STALE
     assert isinstance(session.sync.decide(), Idle), "nothing confirms the tail for a connection still to come"
+    assert not session.sync.is_whole, "and so it is not known to be whole"
+    assert session.sync.statistics.backfilled == 0, "none of them is behind the first ones"
     session.sync.connected()
     assert session.state() is State.SYNCING
     assert session.asks().start == minute(3)
+
+
+def test_a_series_that_was_stored_is_asked_for_from_its_tail_on() -> None:
+    replica = begun(minutes(0, 3))
+    sync = Sync(replica, RULES, lambda: "life1")
+    sync.connected()
+    assert sync.decide() == Ask(minute(3), 1)
 
 
 def test_a_series_that_begins_while_connected_is_live_at_once() -> None:
@@ -210,6 +238,27 @@ def test_after_failures_it_is_asked_ever_more_seldom_and_not_before_it_said() ->
     assert session.passes_time() == 0.5
 
 
+def test_before_there_is_a_connection_the_waits_begin_as_short() -> None:
+    session = Session()
+    session.asks()
+    session.sync.failed()
+    assert session.passes_time() == 0.5
+    session.answers()
+    assert session.passes_time() == 0.25
+
+
+def test_after_a_reconnect_the_waits_are_short_again() -> None:
+    session = Session(candle(minute(0)))
+    session.shows(forming(minute(2)))
+    for _ in range(3):
+        session.answers(candle(minute(0)))
+        session.passes_time()
+    session.sync.connected()
+    session.shows(forming(minute(2)))
+    session.answers(candle(minute(0)))
+    assert session.passes_time() == 0.25
+
+
 def test_a_wait_that_is_not_over_is_decided_again() -> None:
     session = Session(candle(minute(0)))
     session.shows(forming(minute(2)))
@@ -243,6 +292,13 @@ def test_more_than_a_page_is_missing_and_the_newest_do_not_reach_back_so_the_ser
     assert not any(minute_.filled for minute_ in made)
     assert session.sync.statistics.begun == 1
     assert session.state() is State.LIVE
+    assert isinstance(session.sync.decide(), Idle)
+    session.shows(candle(minute(25)), forming(minute(45)))
+    session.commits()
+    session.answers(*minutes(25, 34))
+    session.answers(*minutes(36, 45))
+    assert session.commits()[0].open_time == minute(36)
+    assert session.sync.statistics.begun == 2
 
 
 def test_more_than_a_page_is_missing_and_the_newest_reach_back() -> None:
@@ -281,6 +337,53 @@ def test_an_outage_is_filled_after_a_second_look() -> None:
     assert session.commits() == [flat(minute(1), "5.00"), flat(minute(2), "5.00"), forming(minute(3))]
     assert session.state() is State.LIVE
     assert session.sync.statistics.filled == 2
+
+
+def test_what_is_filled_taken_and_corrected_is_counted_up() -> None:
+    session = Session(candle(minute(0)))
+    for first in (0, 3):
+        session.shows(candle(minute(first), "8.00"), forming(minute(first + 3)))
+        rows = [candle(minute(first), f"{first + 1}.00"), candle(minute(first + 2)), candle(minute(first + 3))]
+        if first:
+            session.commits()
+        session.answers(*rows)
+        assert session.commits() == rows[:1]
+        session.passes_time()
+        session.answers(*rows)
+        session.commits()
+        assert isinstance(session.sync.decide(), Idle)
+    statistics = session.sync.statistics
+    assert (statistics.gaps, statistics.filled, statistics.corrections) == (2, 2, 2)
+    assert (statistics.backfilled, statistics.begun, statistics.dropped_frames) == (4, 0, 1)
+
+
+def test_an_answer_that_lacks_nothing_gives_the_patience_back() -> None:
+    session = Session(candle(minute(0)))
+    session.shows(forming(minute(1)), forming(minute(2)))
+    if isinstance(session.sync.decide(), Commit):
+        session.commits()
+    lacking = [candle(minute(0)), candle(minute(2))]
+    for rows in ([lacking] * RULES.outage_patience, [[candle(minute(0))]], [lacking] * (1 + RULES.outage_patience)):
+        for each in rows:
+            session.answers(*each)
+            session.passes_time()
+    session.answers(*lacking)
+    assert session.commits()[0].open_time == minute(1)
+
+
+def test_a_tail_that_rest_lacks_while_it_shows_later_rows_leaves_these_to_be_asked_for() -> None:
+    session = Session(forming(minute(0)))
+    session.shows(candle(minute(500)))
+    session.answers(*minutes(1, 2))
+    assert session.waits().outage
+    assert session.state() is State.SYNCING, "nothing waits any more, but rows were seen that the series has not"
+    session.shows(candle(minute(0)))
+    assert session.commits() == [candle(minute(0))]
+    assert session.state() is State.SYNCING
+    session.passes_time()
+    session.answers(*minutes(1, 2))
+    assert session.commits() == list(answer(minutes(1, 2)))
+    assert session.state() is State.LIVE
 
 
 def test_a_second_look_without_a_pause_does_not_count() -> None:
@@ -350,6 +453,19 @@ def test_what_was_closed_as_shown_is_in_doubt_until_a_final_row_says_the_same() 
     assert session.commits() == [true[1]]
     session.sync.inspected(true)
     assert session.sync.doubtful == set()
+
+
+def test_a_stored_series_is_asked_for_as_patiently_from_the_first_answer_on() -> None:
+    session = Session()
+    session.replica.apply(Commit("life0", 1, (candle(minute(0)),), begins=True))
+    session.sync.connected()
+    session.shows(forming(minute(1), trades=4), forming(minute(2)))
+    rows = [candle(minute(0)), candle(minute(2))]
+    for _ in range(1 + RULES.outage_patience):
+        session.answers(*rows)
+        session.passes_time()
+    session.answers(*rows)
+    assert session.commits()[0] == candle(minute(1), trades=4)
 
 
 def test_the_next_minute_is_asked_for_as_patiently() -> None:
@@ -468,6 +584,29 @@ def test_rows_off_the_grid_are_left_out_and_counted_and_do_not_make_a_page_short
     assert session.asks().start is None, "ten rows are a page"
 
 
+def test_a_newest_row_off_the_grid_is_no_measure_of_the_others() -> None:
+    session = Session()
+    session.answers(*minutes(0, 2), candle(minute(3) + 789))
+    assert session.commits() == minutes(0, 2)
+
+
+def test_a_repeated_close_of_an_older_candle_is_dropped_while_the_tail_is_forming() -> None:
+    session = Session(*minutes(0, 1), forming(minute(2)))
+    session.shows(*minutes(1, 1))
+    assert isinstance(session.sync.decide(), Idle)
+    assert session.sync.statistics.dropped_frames == 1
+
+
+def test_a_close_that_comes_after_its_minute_was_filled_takes_the_place_of_the_fill() -> None:
+    """And what follows the tail goes on from there in the same commit."""
+    session = Session(candle(minute(0)), flat(minute(1)), forming(minute(2)))
+    session.shows(candle(minute(1)), candle(minute(2)), forming(minute(3)))
+    assert session.commits() == [candle(minute(1)), candle(minute(2)), forming(minute(3))]
+    session = Session(candle(minute(0)), flat(minute(1)), candle(minute(2)))
+    session.shows(candle(minute(1)), forming(minute(3)))
+    assert session.commits() == [candle(minute(1)), forming(minute(3))]
+
+
 def test_three_day_candles_keep_the_phase_of_the_series() -> None:
     series = Series("BTCUSDT", Interval.D3)
     start = Interval.D3.floor(T0)
@@ -507,6 +646,15 @@ def test_a_thin_pair_has_no_trades_that_its_stream_has_not_shown() -> None:
     assert not session.sync.inspected(answer([candle(minute(1), trades=5)])), "the stream has just shown it"
 
 
+def test_an_inspection_before_the_series_has_begun_tells_by_what_waits() -> None:
+    session = Session()
+    assert not session.sync.inspected(answer(minutes(0, 1))), "nothing is known yet, so nothing is dead"
+    session.shows(forming(minute(1), trades=10))
+    assert not session.sync.inspected(answer([candle(minute(1), trades=10)]))
+    assert session.sync.inspected(answer([candle(minute(1), trades=11)]))
+    assert isinstance(session.sync.decide(), Ask), "what begins the series is asked for"
+
+
 def test_an_inspection_takes_corrections_and_real_minutes_and_counts_them() -> None:
     session = Session(candle(minute(0), "1.00"), flat(minute(1), "1.00"), flat(minute(2), "1.00"), forming(minute(3)))
     rows = [candle(minute(0), "1.00"), candle(minute(1), "2.00"), candle(minute(3))]
@@ -517,7 +665,7 @@ def test_an_inspection_takes_corrections_and_real_minutes_and_counts_them() -> N
 
 def test_an_inspection_neither_fills_nor_begins_and_waits_while_the_series_is_syncing() -> None:
     session = Session(candle(minute(0)))
-    session.sync.inspected(answer([candle(minute(0)), candle(minute(2)), candle(minute(3))]))
+    session.sync.inspected(answer([candle(minute(0), "1.00"), candle(minute(2)), candle(minute(3))]))
     assert isinstance(session.sync.decide(), Idle), "a hole"
     session.sync.inspected(answer(minutes(50, 60)))
     assert isinstance(session.sync.decide(), Idle), "out of reach"
@@ -672,7 +820,29 @@ def test_the_model_exchange_does_all_that_it_should() -> None:
     assert min(seen["begins"], seen["fills"], seen["corrections"], seen["lives"]) >= 3, seen
 
 
+# --- a stream that was found dead
+
+
+def test_whatever_connects_a_dead_stream_counts_as_live_once_it_has_shown_something() -> None:
+    session = Session(candle(minute(0)))
+    session.sync.muted()
+    session.sync.connected()
+    session.answers(candle(minute(0)))
+    assert session.sync.is_whole
+    assert session.state() is State.SYNCING
+    session.shows(candle(minute(0)))
+    assert session.state() is State.LIVE
+
+
 # --- the short way of a live frame
+
+
+def test_after_what_has_waited_a_live_frame_goes_the_short_way_again() -> None:
+    session = Session(*minutes(0, 3))
+    session.shows(forming(minute(4)))
+    session.commits()
+    assert isinstance(session.sync.decide(), Idle)
+    assert session.sync.follow(candle(minute(4))) == then(session.replica, candle(minute(4)))
 
 
 def test_a_live_frame_makes_its_commit_by_itself() -> None:

@@ -170,5 +170,13 @@ def test_batches_hold_all_in_order_and_as_much_as_fits(messages: list[bytes]) ->
             assert len(frames) + len(wire.frame(messages[at])) > wire.BATCH, "one more would have fitted"
 
 
+def test_a_batch_is_filled_to_the_last_byte() -> None:
+    assert wire.BATCH == 16_384
+    half, rest = bytes(wire.BATCH // 2 - 4), bytes(wire.BATCH // 2 - 4)
+    assert len(wire.frame(half) + wire.frame(rest)) == wire.BATCH
+    assert [count for count, _ in wire.batches([half, rest] * 2)] == [2, 2]
+    assert [count for count, _ in wire.batches([half, rest + b"."])] == [1, 1]
+
+
 def test_of_nothing_there_is_no_batch() -> None:
     assert list(wire.batches([])) == []
