@@ -19,7 +19,7 @@ import trio
 from candlesync.core.candle import Series
 
 from .peer import Closed, Peer, open_peer
-from .view import View
+from .view import View, read
 from .watch import Watch
 
 BEFORE_AGAIN = 1.0
@@ -109,7 +109,7 @@ class Client:
         """Take one message of a socket with one series."""
         text = await self.next(peer)
         self._watch.saw(view.name, "message", text)
-        view.take(_read(text))
+        view.take(read(text))
 
     async def next(self, peer: Peer) -> str:
         """The next message, as fast as the client is now."""
@@ -136,11 +136,6 @@ class Client:
         self._watch.verdict.expect(closed.code in known, "alive", "client {}: {}", self.number, closed)
         await trio.sleep(self._again)
         self._again = min(AGAIN_CAP, self._again * 2)
-
-
-def _read(text: str) -> dict[str, Any]:
-    message: dict[str, Any] = json.loads(text, parse_float=str)
-    return message
 
 
 class Chart(Client):
@@ -205,7 +200,7 @@ class Many(Client):
     async def _take(self, peer: Peer, fresh: set[Series]) -> None:
         text = await self.next(peer)
         self._watch.saw(f"client {self.number}", "message", text)
-        message = _read(text)
+        message = read(text)
         view = next(
             (
                 view

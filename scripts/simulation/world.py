@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from functools import partial
+from itertools import count
 from traceback import format_exception
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from candlesync.symbol import SymbolTask
 from .cancelling import Cancelling, MortalTask
 from .chance import run_alone
 from .clients import KINDS, Chart, Client
+from .clock import VirtualClock
 from .director import Director
 from .draw import INTERVALS, SYMBOLS
 from .network import Network, WatchedExchange, Witness
@@ -46,6 +48,9 @@ SILENCE = InspectionSettings(silence=70.0, silence_cap=240.0, silence_grace=25.0
 PINGS = StreamSettings(ping_interval=60.0, ping_timeout=30.0)
 """The service's; a half-open connection is noticed within these two."""
 COLLECT_EACH = 3_600.0
+COLLECT_ALL = 24
+"""Every so many times all is looked through that has come since the start, not only what is young: that takes long, and
+what is alive after an hour is what the series and the books hold."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -80,6 +85,9 @@ def simulate(schedule: Schedule) -> Outcome:
 async def _run(schedule: Schedule) -> Outcome:
     with trio.CancelScope() as scope:
         world = World(schedule, Verdict(scope.cancel))
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, VirtualClock), "see `run_alone`"  # noqa: S101 - for mypy; it cannot happen
+        clock.when_livelocked(partial(world.watch.verdict.wrong, "alive"))
         with world.watch.watching():
             try:
                 await world.run()
@@ -233,6 +241,6 @@ class World:
 
 async def _collect() -> None:
     """Collect garbage at moments of the simulation: see `chance`."""
-    while True:
+    for number in count(1):
         await trio.sleep(COLLECT_EACH)
-        gc.collect()
+        gc.collect(1 if number % COLLECT_ALL else 2)
