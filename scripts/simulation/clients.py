@@ -13,12 +13,11 @@ from random import Random
 from typing import Any
 from urllib.parse import urlencode
 
-import httpx
 import trio
 
 from candlesync.core.candle import Series
 
-from .peer import Closed, Peer, open_peer
+from .peer import Closed, Peer, ask, open_peer
 from .view import View, read
 from .watch import Watch
 
@@ -52,8 +51,6 @@ class Client:
         self._watch = watch
         self._random = Random(f"client/{seed}/{number}")  # noqa: S311 - to be repeated, not to be secret
         self._again = BEFORE_AGAIN
-        transport = httpx.ASGITransport(app=app)
-        self._http = httpx.AsyncClient(transport=transport, base_url="http://candlesync.test")
 
     async def run(self) -> None:
         """Come, and come back, until cancelled."""
@@ -83,13 +80,12 @@ class Client:
     async def load(self, view: View, **parameters: int) -> None:
         """Load a view over REST; raises `Closed` with the status when that is refused."""
         series = view.series
-        path = f"/candles/{series.symbol}/{series.interval}"
-        answer = await self._http.get(path, params=parameters)
-        self._watch.saw(view.name, "load", f"{answer.status_code} {answer.content!r}")
-        if answer.status_code != 200:
-            raise Closed(answer.status_code, answer.text, is_refusal=True)
-        view.load(answer.content, answer.headers["Candlesync-Position"])
-        if answer.headers["Candlesync-State"] == "live":
+        answer = await ask(self._app, f"/candles/{series.symbol}/{series.interval}?{urlencode(parameters)}")
+        self._watch.saw(view.name, "load", f"{answer.status} {answer.body!r}")
+        if answer.status != 200:
+            raise Closed(answer.status, answer.body.decode(), is_refusal=True)
+        view.load(answer.body, answer.headers["candlesync-position"])
+        if answer.headers["candlesync-state"] == "live":
             self._watch.told_live(series)
 
     @asynccontextmanager
@@ -116,7 +112,8 @@ class Client:
         now = trio.current_time()
         if now < self.pause_until:
             await trio.sleep(self.pause)
-        await trio.sleep_until(self.stuck_until)
+        if trio.current_time() < self.stuck_until:
+            await trio.sleep_until(self.stuck_until)
         return await peer.receive()
 
     async def follow(self, view: View, *, seconds: Callable[[], float] | None = None, **how: Any) -> None:

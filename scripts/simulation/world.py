@@ -21,7 +21,6 @@ from candlesync.core.interval import Interval
 from candlesync.core.sync import Rules, State
 from candlesync.inspection import InspectionSettings
 from candlesync.service import Service
-from candlesync.simulator.app import create_app
 from candlesync.simulator.settings import SimulatorSettings
 from candlesync.store.base import Store
 from candlesync.symbol import SymbolTask
@@ -32,7 +31,7 @@ from .clients import KINDS, Chart, Client
 from .clock import VirtualClock
 from .director import Director
 from .draw import INTERVALS, SYMBOLS
-from .network import Network, WatchedExchange, Witness
+from .network import ExchangeTransport, Network, WatchedExchange, Witness
 from .schedule import Schedule, StoreFallsBack
 from .store import PromptLedgerStore, RemoteStore
 from .truth import Truth
@@ -182,8 +181,7 @@ class World:
         return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults))
 
     def _open_service(self, rules: Rules) -> Service:
-        transport = httpx.ASGITransport(app=cast("Any", create_app(self.exchange)))
-        client = httpx.AsyncClient(transport=transport, base_url="http://binance.test")
+        client = httpx.AsyncClient(transport=ExchangeTransport(self.exchange), base_url="http://binance.test")
         settings = Settings(
             symbols=SYMBOLS,
             intervals=INTERVALS,
