@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from collections import Counter
 from functools import partial
@@ -173,6 +174,7 @@ class World:
             "corrections": ledger.corrections,
             "lives": ledger.lives,
             "connections": self.exchange.tally.connections,
+            "renewals": watch.logged["stream renewed"],
             "deaths": watch.logged["symbol task died"],
             "history": watch.events,
         }
@@ -187,12 +189,18 @@ class World:
             intervals=INTERVALS,
             rules=rules,
             inspection=SILENCE,
-            stream=PINGS,
+            stream=self._stream(),
             audit=AuditSettings() if self.schedule.audited else AuditSettings(share=0),
         )
         service = MortalService(settings, client=client, connect=cast("Any", self.network.connect), **self._stores())
         service.cancelling = self.cancelling
         return service
+
+    def _stream(self) -> StreamSettings:
+        lifetime = self.schedule.lifetime
+        if lifetime is None:
+            return PINGS
+        return dataclasses.replace(PINGS, lifetime=lifetime, lifetime_spread=lifetime / 10)
 
     def _open_store(self, history: int) -> Store:
         ledger, schedule = self.watch.ledger, self.schedule
