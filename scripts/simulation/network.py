@@ -22,7 +22,7 @@ from candlesync.core.interval import Interval
 from candlesync.simulator.exchange import Exchange
 from candlesync.simulator.memory import serve_stream
 from candlesync.simulator.rest import Answer
-from candlesync.websocket import Connection, open_websocket
+from candlesync.websocket import Connection, leaves_of, open_websocket
 
 from .wire import Wire
 
@@ -80,15 +80,25 @@ class Witness:
 
     @contextmanager
     def sees_connection(self, symbols: Sequence[str]) -> Iterator[None]:
-        """A connection for these symbols is open for the block."""
+        """A connection for these symbols is open for the block.
+
+        When the service leaves one while it has another, that is a planned change: there has been a connection since
+        the first began. One that was lost passes nothing on.
+        """
         connection = object()
         for symbol in symbols:
             self._open[symbol][connection] = trio.current_time()
+        is_left = False
         try:
             yield
+        except BaseException as error:
+            is_left = all(isinstance(leaf, trio.Cancelled) for leaf in leaves_of(error))
+            raise
         finally:
             for symbol in symbols:
-                del self._open[symbol][connection]
+                since, others = self._open[symbol].pop(connection), self._open[symbol]
+                if is_left:
+                    others |= {other: min(began, since) for other, began in others.items()}
 
     def saw_frame(self, message: str | bytes) -> None:
         """The service has read a message of a stream."""
