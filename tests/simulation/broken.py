@@ -424,7 +424,7 @@ BREAKS: dict[str, Break] = {
         audits_nothing,
         "settled",
         "is stored, and the exchange has",
-        (faults.Rewritten(at=400.0, symbol=BTC, seconds=REMEMBERED, open_times=(at_minute(5),)),),
+        (faults.Rewritten(at=400.0, symbol=BTC, seconds=REMEMBERED, open_times=(at_minute(25),)),),
         clients=0,
     ),
     "garbage kills": Break(dies_of_garbage, "alive", "BTCUSDT", (faults.Garbage(at=400.0, seconds=60.0),)),

@@ -31,7 +31,7 @@ async def test_what_was_sent_before_the_end_arrives_before_it() -> None:
         await wire.server_end.receive_some()
 
 
-async def test_half_open_nothing_arrives_and_nobody_is_told(autojump_clock: trio.testing.MockClock) -> None:  # noqa: ARG001 - it is on
+async def test_half_open_nothing_arrives_and_nobody_is_told(autojump_clock: trio.testing.MockClock) -> None:
     wire = Wire([])
     wire.cut()
     await wire.client_end.send_all(b"lost")
