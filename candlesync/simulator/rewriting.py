@@ -21,10 +21,10 @@ def rewrite(plan: FaultPlan, symbol: str, interval: Interval, klines: Sequence[K
     }
     if not times:
         return klines
-    return [_with_late_trade(kline) if kline.closed and kline.row.open_time in times else kline for kline in klines]
+    return [with_late_trade(kline) if kline.closed and kline.row.open_time in times else kline for kline in klines]
 
 
-def _with_late_trade(kline: Kline) -> Kline:
+def with_late_trade(kline: Kline) -> Kline:
     """The candle with one trade more, its last one, at the other end of what it has traded at."""
     bar = bar_of(kline.row, kline.first_trade)
     close = bar.low if bar.close == bar.high else bar.high

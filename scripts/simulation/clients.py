@@ -13,13 +13,12 @@ from random import Random
 from typing import Any
 from urllib.parse import urlencode
 
-import httpx
 import trio
 
 from candlesync.core.candle import Series
 
-from .peer import Closed, Peer, open_peer
-from .view import View
+from .peer import Closed, Peer, ask, open_peer
+from .view import View, read
 from .watch import Watch
 
 BEFORE_AGAIN = 1.0
@@ -52,8 +51,6 @@ class Client:
         self._watch = watch
         self._random = Random(f"client/{seed}/{number}")  # noqa: S311 - to be repeated, not to be secret
         self._again = BEFORE_AGAIN
-        transport = httpx.ASGITransport(app=app)
-        self._http = httpx.AsyncClient(transport=transport, base_url="http://candlesync.test")
 
     async def run(self) -> None:
         """Come, and come back, until cancelled."""
@@ -83,13 +80,12 @@ class Client:
     async def load(self, view: View, **parameters: int) -> None:
         """Load a view over REST; raises `Closed` with the status when that is refused."""
         series = view.series
-        path = f"/candles/{series.symbol}/{series.interval}"
-        answer = await self._http.get(path, params=parameters)
-        self._watch.saw(view.name, "load", f"{answer.status_code} {answer.content!r}")
-        if answer.status_code != 200:
-            raise Closed(answer.status_code, answer.text, is_refusal=True)
-        view.load(answer.content, answer.headers["Candlesync-Position"])
-        if answer.headers["Candlesync-State"] == "live":
+        answer = await ask(self._app, f"/candles/{series.symbol}/{series.interval}?{urlencode(parameters)}")
+        self._watch.saw(view.name, "load", f"{answer.status} {answer.body!r}")
+        if answer.status != 200:
+            raise Closed(answer.status, answer.body.decode(), is_refusal=True)
+        view.load(answer.body, answer.headers["candlesync-position"])
+        if answer.headers["candlesync-state"] == "live":
             self._watch.told_live(series)
 
     @asynccontextmanager
@@ -109,14 +105,15 @@ class Client:
         """Take one message of a socket with one series."""
         text = await self.next(peer)
         self._watch.saw(view.name, "message", text)
-        view.take(_read(text))
+        view.take(read(text))
 
     async def next(self, peer: Peer) -> str:
         """The next message, as fast as the client is now."""
         now = trio.current_time()
         if now < self.pause_until:
             await trio.sleep(self.pause)
-        await trio.sleep_until(self.stuck_until)
+        if trio.current_time() < self.stuck_until:
+            await trio.sleep_until(self.stuck_until)
         return await peer.receive()
 
     async def follow(self, view: View, *, seconds: Callable[[], float] | None = None, **how: Any) -> None:
@@ -136,11 +133,6 @@ class Client:
         self._watch.verdict.expect(closed.code in known, "alive", "client {}: {}", self.number, closed)
         await trio.sleep(self._again)
         self._again = min(AGAIN_CAP, self._again * 2)
-
-
-def _read(text: str) -> dict[str, Any]:
-    message: dict[str, Any] = json.loads(text, parse_float=str)
-    return message
 
 
 class Chart(Client):
@@ -205,7 +197,7 @@ class Many(Client):
     async def _take(self, peer: Peer, fresh: set[Series]) -> None:
         text = await self.next(peer)
         self._watch.saw(f"client {self.number}", "message", text)
-        message = _read(text)
+        message = read(text)
         view = next(
             (
                 view

@@ -32,6 +32,10 @@ CALM = 300.0
 REMEMBERED = 5 * 86_400.0
 """An outage's minutes are missing for good; after so many seconds no series is long enough to hold them."""
 
+AUDITED_WITHIN = 3_600.0
+"""Seconds before the end of trouble in which nothing is rewritten any more. So long it takes at most until a whole
+series is compared again, and what is to be well at the end has then been compared."""
+
 Make = Callable[[Random, float, str | None], Iterator[Event]]
 """Makes the events of one trouble that begins at a time, of a symbol or of all."""
 
@@ -41,7 +45,8 @@ def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES) -
     random = Random(f"schedule/{seed}")  # noqa: S311 - to be repeated, not to be secret
     remote = random.random() < 0.5
     history = random.choice((1000, 1000, 200, 60))
-    connection_seconds = random.choice((86_400.0, 86_400.0, 10_800.0, 2_400.0))
+    connection_seconds = random.choice((86_400.0, 86_400.0, 10_800.0, 2_400.0, 1_200.0))
+    lifetime = random.choice((None, 0.8 * connection_seconds, 0.8 * connection_seconds))
     makes = [make for make, _, needs_remote in _TROUBLES if remote or not needs_remote]
     weights = [weight for _, weight, needs_remote in _TROUBLES if remote or not needs_remote]
     end = days * 86_400.0
@@ -59,6 +64,7 @@ def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES) -
         clients=clients,
         history=history,
         connection_seconds=connection_seconds,
+        lifetime=lifetime,
         store="remote" if remote else "prompt",
         events=tuple(events),
     )
@@ -72,10 +78,12 @@ def _aimed(random: Random, time: float) -> float:
 
 
 def _within(event: Event, end: float) -> Event | None:
-    """An event that is over at the end, but for outages: they are for ever."""
+    """An event that is over at the end, but for outages and what was rewritten: these are for ever."""
     at = event.at or 0.0
     if at >= end:
         return None
+    if isinstance(event, faults.Rewritten):
+        return event if at < end - AUDITED_WITHIN else None
     seconds = getattr(event, "seconds", None)
     if seconds is None or is_outage(event):
         return event
@@ -186,6 +194,20 @@ def _outage(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
             )
 
 
+def _rewritten(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
+    """REST shows candles otherwise than the stream did: old ones, of late, or the next that close."""
+    interval, steps = random.choice(INTERVALS), random.choice((1, 1, 3))
+    first = interval.next(interval.floor(_minute_after(at)), random.choice((-45, -20, -5, -3, -2, -1, 0, 1)))
+    times = tuple(interval.next(first, number) for number in range(steps))
+    yield faults.Rewritten(
+        at=at, symbol=symbol or random.choice(SYMBOLS), seconds=REMEMBERED, interval=interval, open_times=times
+    )
+    if random.random() < 0.4:
+        yield from _rest_trouble(random, at, symbol)
+    if random.random() < 0.3:
+        yield faults.Late(at=at, symbol=symbol, seconds=_some(random, 1800), by_ms=random.choice((25_000, 90_000)))
+
+
 def _lacking(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
     """REST lacks minutes for a while; the stream does, too, or it has shown them, or nobody was there to see."""
     first = _minute_after(at)
@@ -259,6 +281,7 @@ _TROUBLES: tuple[tuple[Make, float, bool], ...] = (
     (_planned, 1.0, False),
     (_outage, 1.0, False),
     (_lacking, 2.0, False),
+    (_rewritten, 1.5, False),
     (_cancel, 3.0, False),
     (_wanted, 1.0, False),
     (_client, 3.0, False),

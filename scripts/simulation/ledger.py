@@ -226,9 +226,8 @@ class Ledger:
         if candle.filled and known.filled:
             return  # derived anew
         self.corrections += 1
-        final = self._truth.final(series, candle.open_time)
-        is_final = final is not None and not candle.filled and self._truth.is_same(candle, final)
-        expect(is_final, "correction", "{}: {} in place of {}", series, candle, known)
+        is_correct = not candle.filled and self._truth.is_correct(series, candle)
+        expect(is_correct, "correction", "{}: {} in place of {}", series, candle, known)
 
     def _check_candles(self, book: Book, commit: Commit) -> None:
         expect, series, truth = self._verdict.expect, book.series, self._truth
@@ -244,7 +243,7 @@ class Ledger:
                 expect(False, "final", "{}: the exchange has no such candle: {}", series, candle)
             elif candle.closed:
                 # What the stream alone has shown, and REST never did, is closed as it was shown.
-                is_true = truth.is_same(candle, final) or (
+                is_true = truth.is_final(series, candle) or (
                     truth.may_lack(series, time) and self._witness.shown[series].get(time) is False
                 )
                 expect(is_true, "final", "{}: {} is not {}", series, candle, final)

@@ -11,18 +11,20 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+import httpx
 import msgspec
 import trio
-import trio.testing
 
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.simulator.exchange import Exchange
 from candlesync.simulator.memory import serve_stream
 from candlesync.simulator.rest import Answer
-from candlesync.websocket import Connection, open_websocket
+from candlesync.websocket import Connection, leaves_of, open_websocket
+
+from .wire import Wire
 
 
 class _Kline(msgspec.Struct, rename={"time": "t", "symbol": "s", "interval": "i", "closed": "x"}):
@@ -78,15 +80,25 @@ class Witness:
 
     @contextmanager
     def sees_connection(self, symbols: Sequence[str]) -> Iterator[None]:
-        """A connection for these symbols is open for the block."""
+        """A connection for these symbols is open for the block.
+
+        When the service leaves one while it has another, that is a planned change: there has been a connection since
+        the first began. One that was lost passes nothing on.
+        """
         connection = object()
         for symbol in symbols:
             self._open[symbol][connection] = trio.current_time()
+        is_left = False
         try:
             yield
+        except BaseException as error:
+            is_left = all(isinstance(leaf, trio.Cancelled) for leaf in leaves_of(error))
+            raise
         finally:
             for symbol in symbols:
-                del self._open[symbol][connection]
+                since, others = self._open[symbol].pop(connection), self._open[symbol]
+                if is_left:
+                    others |= {other: min(began, since) for other, began in others.items()}
 
     def saw_frame(self, message: str | bytes) -> None:
         """The service has read a message of a stream."""
@@ -144,18 +156,21 @@ class WatchedExchange(Exchange):
         return answer
 
 
-class Wire:
-    """A TCP connection in memory, which may go half-open."""
+class ExchangeTransport(httpx.AsyncBaseTransport):
+    """The way to the exchange's REST, for the service's own HTTP client: without a web framework in between."""
 
-    def __init__(self, symbols: Sequence[str]) -> None:
-        self.symbols = symbols
-        """What it carries."""
-        self.client_end, self.server_end = trio.testing.memory_stream_pair()
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
 
-    def cut(self) -> None:
-        """Let nothing arrive at either end any more, not even that the other has closed."""
-        for end in (self.client_end, self.server_end):
-            end.send_stream.send_all_hook = end.send_stream.close_hook = None
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.AsyncBaseTransport`."""
+        if request.method != "GET" or request.url.path not in self._exchange.rest_paths:
+            return httpx.Response(404)
+        query = parse_qsl(request.url.query.decode("ascii"), keep_blank_values=True)
+        answer = await self._exchange.answer(request.url.path, query)
+        await trio.lowlevel.checkpoint()  # an answer that nothing held back comes no sooner than the next step
+        headers = {**answer.headers, "Content-Type": "application/json;charset=UTF-8"}
+        return httpx.Response(answer.status, headers=headers, content=answer.body)
 
 
 class Network:

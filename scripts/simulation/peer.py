@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import trio
 
 LINE = "candlesync.line"
@@ -44,7 +45,10 @@ class Peer:
         self._pushing = 0
         self._end: Closed | None = None
         self._changed = trio.Event()
+        """Something was sent or taken, or it has ended."""
         self._said: deque[dict[str, Any]] = deque([{"type": "websocket.connect"}])
+        self._heard = trio.Event()
+        """Something was said."""
         self._life = trio.CancelScope()
 
     # --- the client's side
@@ -63,12 +67,12 @@ class Peer:
     def say(self, text: str) -> None:
         """Send a text message."""
         self._said.append({"type": "websocket.receive", "text": text, "bytes": None})
-        self._wake()
+        self._heard.set()
 
     def leave(self) -> None:
         """Be gone, and let the service be told."""
         self._said.append({"type": "websocket.disconnect", "code": 1001})
-        self._wake()
+        self._heard.set()
 
     # --- the service's side: a ``hub.Line``
 
@@ -155,7 +159,8 @@ class Peer:
 
     async def _hear(self) -> dict[str, Any]:
         while not self._said:
-            await self._changed.wait()
+            self._heard = trio.Event()
+            await self._heard.wait()
         return self._said.popleft()
 
     async def _send(self, event: dict[str, Any]) -> None:
@@ -216,3 +221,52 @@ async def open_peer(app: Any, path: str, *, with_line: bool, window: int = 65_53
             nursery.cancel_scope.cancel()
     if closed is not None:
         raise closed
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The service's answer to a request."""
+
+    status: int
+    headers: dict[str, str]
+    """By their names in lower case."""
+    body: bytes
+
+
+async def ask(app: Any, path: str) -> Reply:
+    """The answer to ``GET path``, over ASGI."""
+    path, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "asgi": {"spec_version": "2.3", "version": "3.0"},
+        "scheme": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(b"host", b"candlesync.test")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+    }
+    sent: list[dict[str, Any]] = []
+    to_hear = deque([{"type": "http.request", "body": b"", "more_body": False}])
+    is_complete = trio.Event()
+
+    async def hear() -> dict[str, Any]:
+        if to_hear:
+            await trio.lowlevel.checkpoint()
+            return to_hear.popleft()
+        await is_complete.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(event: dict[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(event)
+        if event["type"] == "http.response.body" and not event.get("more_body"):
+            is_complete.set()
+
+    await app(scope, hear, send)
+    start, *bodies = sent
+    headers = {name.decode().lower(): value.decode() for name, value in start["headers"]}
+    return Reply(start["status"], headers, b"".join(event.get("body", b"") for event in bodies))

@@ -130,6 +130,9 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """Candles that the service holds of a series."""
     connection_seconds: float = 86_400.0
     """After which the exchange closes a stream connection; Binance's own take 24 hours."""
+    lifetime: float | None = None
+    """Seconds after which the service has another connection take over, or up to a tenth of it earlier; `None`: its own
+    setting, which is for connections of 24 hours."""
     store: Literal["prompt", "remote"] = "prompt"
     """In this process, or a server a network away, as Redis is."""
     audited: bool = True

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
+
+import trio
 
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
 from candlesync.simulator import faults
 from candlesync.simulator.bars import Row
 from candlesync.simulator.exchange import Exchange
+from candlesync.simulator.rewriting import with_late_trade
 
 from .draw import is_outage
 from .schedule import Event
+
+ON_ITS_WAY = 60.0
+"""Seconds from an answer of REST to the commit of what it has brought: a slow store takes some seconds for each."""
 
 
 class Truth:
@@ -23,17 +30,50 @@ class Truth:
         self._exchange = exchange
         self._outages: set[tuple[str | None, Interval | None, int]] = set()
         self._lacking: set[tuple[str | None, Interval | None, int]] = set()
+        self._rewritten: dict[tuple[str | None, Interval | None, int], float] = {}
+        """Since when a candle is another one than the stream has shown, or will be once it has closed."""
         for event in events:
             if isinstance(event, faults.Missing):
                 keys = {(event.symbol, event.interval, time) for time in event.open_times}
                 self._lacking |= keys
                 if is_outage(event):
                     self._outages |= keys
+            if isinstance(event, faults.Rewritten):
+                for time in event.open_times:
+                    key = event.symbol, event.interval, time
+                    self._rewritten[key] = min(event.at or 0.0, self._rewritten.get(key, inf))
 
     def final(self, series: Series, open_time: int) -> Row | None:
-        """The final row of a candle, also of one that has not closed yet; `None` where the market has none."""
+        """The final row of a candle, also of one that has not closed yet; `None` where the market has none.
+
+        Of one that is rewritten, what is true now.
+        """
         kline = self._exchange.market.series(series.symbol, series.interval).final(open_time)
-        return None if kline is None else kline.row
+        if kline is None:
+            return None
+        is_new = self._rewritten and trio.current_time() >= self._rewritten_at(series, open_time)
+        return with_late_trade(kline).row if is_new else kline.row
+
+    def is_final(self, series: Series, candle: Candle) -> bool:
+        """Whether a closed candle is what the exchange has, or what the stream has shown before it was rewritten."""
+        kline = self._exchange.market.series(series.symbol, series.interval).final(candle.open_time)
+        if kline is None:
+            return False
+        if self.is_same(candle, kline.row):
+            return True
+        final = self.final(series, candle.open_time)
+        return final is not None and self.is_same(candle, final)
+
+    def is_correct(self, series: Series, candle: Candle) -> bool:
+        """Whether a candle is what REST shows instead of another one, or has shown until a moment ago."""
+        at = self._rewritten_at(series, candle.open_time)
+        if at <= trio.current_time() < at + ON_ITS_WAY:
+            return self.is_final(series, candle)
+        final = self.final(series, candle.open_time)
+        return final is not None and self.is_same(candle, final)
+
+    def _rewritten_at(self, series: Series, open_time: int) -> float:
+        return min(self._rewritten.get(key, inf) for key in _keys(series, open_time))
 
     def has_ended(self, row: Row) -> bool:
         """Whether a candle has closed by now."""

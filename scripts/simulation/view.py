@@ -5,9 +5,9 @@ A client knows what REST and WebSockets have told it. Each message is held again
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -30,15 +30,15 @@ class Shown(msgspec.Struct, frozen=True, gc=False):
     life: str
 
 
-def read(text: str | bytes) -> Any:
-    """JSON with its numbers' digits untouched: decimals are texts."""
-    return json.loads(text, parse_float=str)
+read: Callable[[str | bytes], Any] = msgspec.json.Decoder(float_hook=str).decode
+"""Reads JSON with its numbers' digits untouched: decimals are texts."""
+
+_values = itemgetter("open", "high", "low", "close", "volume", "closed")
 
 
 def _said(message: dict[str, Any]) -> Said:
-    values = [message[name] for name in ("open", "high", "low", "close", "volume")]
-    first, second, third, fourth, volume = values
-    return first, second, third, fourth, volume, message["closed"], message.get("filled", False)
+    said: Said = (*_values(message), message.get("filled", False))
+    return said
 
 
 def _position(text: str) -> tuple[str, int]:
@@ -121,9 +121,8 @@ class View:
     def check_rows(self, rows: Sequence[tuple[int, Shown]]) -> None:
         """Each follows the one before it, and only the last is forming."""
         for (one, shown), (other, _) in pairwise(rows):
-            self._expect(
-                other == one + self._step and shown.said[5], "continuity", "{} is followed by {}", shown, other
-            )
+            if other != one + self._step or not shown.said[5]:
+                self._expect(False, "continuity", "{} is followed by {}", shown, other)
 
     def compare(self) -> list[str]:
         """What differs from the exchange's truth, digit for digit, in what the position covers."""
@@ -151,17 +150,16 @@ class View:
         shown = Shown(said, revision, life)
         book = self._ledger.book(self.series)
         commits = book.said.get((time, revision), [])
-        self._expect(
-            any(said == known and life in ("", of) for of, known in commits),
-            "published after commit",
-            "{} is in no commit: {}",
-            *(message, commits),
-        )
+        for of, known_said in commits:
+            if said == known_said and life in ("", of):
+                break
+        else:
+            self._expect(False, "published after commit", "{} is in no commit: {}", message, commits)
         known = self.candles.get(time)
         if known is not None:
             self._check_not_back(time, known.said, said)
-            is_older = life == known.life and life and revision < known.revision
-            self._expect(not is_older, "back in time", "{} after {}", shown, known)
+            if life == known.life and life and revision < known.revision:
+                self._expect(False, "back in time", "{} after {}", shown, known)
         elif self.candles and time > self.newest:
             newest = self.candles[self.newest]
             fits = time == self.newest + self._step and newest.said[5]
@@ -176,10 +174,10 @@ class View:
 
     def _check_not_back(self, time: int, known: Said, said: Said) -> None:
         if known[5]:
-            self._expect(said[5], "forming again", "{}: {} after {}", time, said, known)
-            return
-        is_less = not said[5] and float(said[4]) < float(known[4])
-        self._expect(not is_less, "trades", "{}: {} after {}", time, said, known)
+            if not said[5]:
+                self._expect(False, "forming again", "{}: {} after {}", time, said, known)
+        elif not said[5] and float(said[4]) < float(known[4]):
+            self._expect(False, "trades", "{}: {} after {}", time, said, known)
 
     def _move(self, text: str, time: int) -> None:
         """The client has everything up to a position; ``time`` is the candle that it came with."""
@@ -215,14 +213,14 @@ class View:
             shown = self.candles.get(time)
             if time < first:
                 continue
-            fits = shown is not None and shown.revision == revision
-            self._expect(
-                fits,
-                "everything",
-                "at {}-{} candle {} is {}, not of revision {}",
-                *(self._life, self._revision),
-                *(time, shown, revision),
-            )
+            if shown is None or shown.revision != revision:
+                self._expect(
+                    False,
+                    "everything",
+                    "at {}-{} candle {} is {}, not of revision {}",
+                    *(self._life, self._revision),
+                    *(time, shown, revision),
+                )
 
     def _expect(self, condition: bool, invariant: str, what: str, *about: object) -> None:
         self._verdict.expect(condition, invariant, "{}: " + what, self.name, *about)

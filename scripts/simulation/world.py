@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 from collections import Counter
 from functools import partial
+from itertools import count
 from traceback import format_exception
 from typing import Any, cast
 
@@ -20,7 +22,6 @@ from candlesync.core.interval import Interval
 from candlesync.core.sync import Rules, State
 from candlesync.inspection import InspectionSettings
 from candlesync.service import Service
-from candlesync.simulator.app import create_app
 from candlesync.simulator.settings import SimulatorSettings
 from candlesync.store.base import Store
 from candlesync.symbol import SymbolTask
@@ -28,9 +29,10 @@ from candlesync.symbol import SymbolTask
 from .cancelling import Cancelling, MortalTask
 from .chance import run_alone
 from .clients import KINDS, Chart, Client
+from .clock import VirtualClock
 from .director import Director
 from .draw import INTERVALS, SYMBOLS
-from .network import Network, WatchedExchange, Witness
+from .network import ExchangeTransport, Network, WatchedExchange, Witness
 from .schedule import Schedule, StoreFallsBack
 from .store import PromptLedgerStore, RemoteStore
 from .truth import Truth
@@ -46,6 +48,9 @@ SILENCE = InspectionSettings(silence=70.0, silence_cap=240.0, silence_grace=25.0
 PINGS = StreamSettings(ping_interval=60.0, ping_timeout=30.0)
 """The service's; a half-open connection is noticed within these two."""
 COLLECT_EACH = 3_600.0
+COLLECT_ALL = 24
+"""Every so many times all is looked through that has come since the start, not only what is young: that takes long, and
+what is alive after an hour is what the series and the books hold."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -80,6 +85,9 @@ def simulate(schedule: Schedule) -> Outcome:
 async def _run(schedule: Schedule) -> Outcome:
     with trio.CancelScope() as scope:
         world = World(schedule, Verdict(scope.cancel))
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, VirtualClock), "see `run_alone`"  # noqa: S101 - for mypy; it cannot happen
+        clock.when_livelocked(partial(world.watch.verdict.wrong, "alive"))
         with world.watch.watching():
             try:
                 await world.run()
@@ -166,6 +174,7 @@ class World:
             "corrections": ledger.corrections,
             "lives": ledger.lives,
             "connections": self.exchange.tally.connections,
+            "renewals": watch.logged["stream renewed"],
             "deaths": watch.logged["symbol task died"],
             "history": watch.events,
         }
@@ -174,19 +183,24 @@ class World:
         return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults))
 
     def _open_service(self, rules: Rules) -> Service:
-        transport = httpx.ASGITransport(app=cast("Any", create_app(self.exchange)))
-        client = httpx.AsyncClient(transport=transport, base_url="http://binance.test")
+        client = httpx.AsyncClient(transport=ExchangeTransport(self.exchange), base_url="http://binance.test")
         settings = Settings(
             symbols=SYMBOLS,
             intervals=INTERVALS,
             rules=rules,
             inspection=SILENCE,
-            stream=PINGS,
+            stream=self._stream(),
             audit=AuditSettings() if self.schedule.audited else AuditSettings(share=0),
         )
         service = MortalService(settings, client=client, connect=cast("Any", self.network.connect), **self._stores())
         service.cancelling = self.cancelling
         return service
+
+    def _stream(self) -> StreamSettings:
+        lifetime = self.schedule.lifetime
+        if lifetime is None:
+            return PINGS
+        return dataclasses.replace(PINGS, lifetime=lifetime, lifetime_spread=lifetime / 10)
 
     def _open_store(self, history: int) -> Store:
         ledger, schedule = self.watch.ledger, self.schedule
@@ -233,6 +247,6 @@ class World:
 
 async def _collect() -> None:
     """Collect garbage at moments of the simulation: see `chance`."""
-    while True:
+    for number in count(1):
         await trio.sleep(COLLECT_EACH)
-        gc.collect()
+        gc.collect(1 if number % COLLECT_ALL else 2)

@@ -329,6 +329,17 @@ def keeps_all_closes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pending.Pending, "__init__", broken)
 
 
+def audits_nothing(patch: pytest.MonkeyPatch) -> None:
+    """What the audit has found is not committed."""
+    inspected = sync.Sync.inspected
+
+    def broken(self: sync.Sync, rows: Sequence[Candle]) -> None:
+        if self.state is not sync.State.LIVE:
+            inspected(self, rows)
+
+    patch.setattr(sync.Sync, "inspected", broken)
+
+
 def dies_of_garbage(patch: pytest.MonkeyPatch) -> None:
     """A frame that is not what Binance documents takes the symbol's task with it."""
 
@@ -408,6 +419,13 @@ BREAKS: dict[str, Break] = {
         history=20,
         clients=0,
         days=0.08,
+    ),
+    "the audit mends nothing": Break(
+        audits_nothing,
+        "settled",
+        "is stored, and the exchange has",
+        (faults.Rewritten(at=400.0, symbol=BTC, seconds=REMEMBERED, open_times=(at_minute(25),)),),
+        clients=0,
     ),
     "garbage kills": Break(dies_of_garbage, "alive", "BTCUSDT", (faults.Garbage(at=400.0, seconds=60.0),)),
 }
