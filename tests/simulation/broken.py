@@ -395,7 +395,7 @@ BREAKS: dict[str, Break] = {
     "a store that fell back is believed": Break(
         takes_back, "back in time", "is shown after", (schedule.StoreFallsBack(at=900.0, by=500.0),), store="remote"
     ),
-    "a subscriber skips a commit": Break(skips_a_commit, "continuity", "Roamer"),
+    "a subscriber skips a commit": Break(skips_a_commit, "continuity", "Roamer", seed=2),
     "corrections are forgotten": Break(forgets_corrections, "everything", "not of revision", (HIDDEN,)),
     "too_old is honoured in part": Break(
         honours_in_part, "position", "after", (schedule.StoreWiped(at=500.0),), store="remote"
