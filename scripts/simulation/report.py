@@ -23,6 +23,7 @@ class Progress:
         self._began = self._said = time.monotonic()
         self._counts: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
+        self._heals: Counter[float] = Counter()
         self._days = 0.0
         self._done = 0
         self.failed = 0
@@ -34,6 +35,7 @@ class Progress:
         self._days += outcome.seconds / 86_400.0
         self._counts.update(outcome.counts)
         self._faults.update(outcome.faults)
+        self._heals.update(outcome.heals)
         if time.monotonic() - self._said >= _EACH:
             self._said = time.monotonic()
             print(f"{self._done} of {self._total} seeds, {self._rate()}, {self.failed} failed", flush=True)
@@ -47,10 +49,21 @@ class Progress:
         counts = "  ".join(f"{count:,} {name}" for name, count in self._counts.items())
         lines = [f"\n{self._done} seeds: {self._rate()}", counts, f"{self._faults.total():,} faults, by kind:"]
         lines += [f"  {count:8,}  {kind}" for kind, count in self._faults.most_common()]
+        lines.append(_tell_heals(self._heals))
         lines.append(
             f"{self.failed} of {self._done} seeds broke an invariant" if self.failed else "no invariant broken"
         )
         return "\n".join(lines)
+
+
+def _tell_heals(within: Counter[float]) -> str:
+    """How fast gaps were healed; ``within``: how many took so many seconds at most."""
+    total = max(within.values(), default=0)
+    if not total:
+        return "no gap to heal"
+    # Of the bounds that are counted by, the first that is not less.
+    half, most = (min(bound for bound, count in within.items() if count >= part * total) for part in (0.5, 0.99))
+    return f"{total:,} gaps healed, from when they could be seen: p50 within {half:g} s, p99 within {most:g} s"
 
 
 def tell(outcome: Outcome) -> str:

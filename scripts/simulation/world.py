@@ -18,6 +18,7 @@ from candlesync.binance.stream import StreamSettings
 from candlesync.config import Settings
 from candlesync.core.audit import AuditSettings
 from candlesync.core.candle import Series
+from candlesync.core.healing import Healing
 from candlesync.core.interval import Interval
 from candlesync.core.sync import Rules, State
 from candlesync.inspection import InspectionSettings
@@ -65,12 +66,19 @@ class Outcome(msgspec.Struct, frozen=True):
     counts: dict[str, int]
     faults: dict[str, int]
     """By kind: those that happened."""
+    heals: dict[float, int]
+    """Of the gaps that were healed: how many took so many seconds at most, from when they could be seen."""
 
 
 class MortalService(Service):
     """The service, whose symbols' tasks can be made to die."""
 
     cancelling: Cancelling
+
+    @property
+    def healing(self) -> Healing:
+        """What the service has counted of its gaps."""
+        return self._means.record.healing
 
     def _new_task(self, symbol: str, intervals: set[Interval]) -> SymbolTask:
         return MortalTask(symbol, intervals, self._means, self.cancelling)
@@ -180,7 +188,8 @@ class World:
         }
         violations = tuple(watch.verdict.violations)
         seconds = (self.exchange.now() - self.exchange.clock.start) / 1000
-        return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults))
+        heals = dict(self.service.healing.times.cumulative())
+        return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults), heals)
 
     def _open_service(self, rules: Rules) -> Service:
         client = httpx.AsyncClient(transport=ExchangeTransport(self.exchange), base_url="http://binance.test")
