@@ -233,7 +233,7 @@ async def test_an_http_path_is_no_websocket() -> None:
     web = Web()
     async with web.socket("/health") as socket:
         answer = await socket.until_refused()
-        assert (answer.status, answer.code) == (400, "bad_request")
+        assert (answer.status, answer.code) == (404, "not_found")
 
 
 # --- open
