@@ -22,7 +22,14 @@ class Line(Proxy):
         self._calm = calm
         self.broken = 0
         """Connections that were broken."""
-        self._orders = 0
+        self._streams: set[trio.SocketStream] = set()
+        """Towards the clients: the connections that have carried a candle."""
+        self._doomed: set[trio.SocketStream] = set()
+
+    @property
+    def is_breaking(self) -> bool:
+        """Whether a connection that is to break still waits for its calm moment."""
+        return bool(self._doomed)
 
     def break_streams(self) -> None:
         """Break each connection that streams candles now, without a word, in the middle of a minute.
@@ -31,19 +38,25 @@ class Line(Proxy):
         one that a client has taken from the network and not given to its program yet: python-binance throws away what
         it still holds when its connection has ended. A break between two closes meets neither.
         """
-        self._orders += 1
+        self._doomed |= self._streams
 
     async def _pass(self, source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
-        orders, closed_at = self._orders, inf
-        async for data in source:
-            await self._open.wait()
-            await sink.send_all(data)
-            now = trio.current_time()
-            if self._orders > orders and now >= closed_at + self._calm and _CLOSED not in data and _FORMING in data:
-                self.broken += 1
-                break
-            if _CLOSED in data:
-                closed_at = now
+        closed_at = inf
+        try:
+            async for data in source:
+                await self._open.wait()
+                await sink.send_all(data)
+                now = trio.current_time()
+                if _CLOSED in data:
+                    closed_at = now
+                elif _FORMING in data:
+                    self._streams.add(sink)
+                    if sink in self._doomed and now >= closed_at + self._calm:
+                        self.broken += 1
+                        break
+        finally:
+            self._streams.discard(sink)
+            self._doomed.discard(sink)
         both.cancel()
 
 

@@ -98,6 +98,8 @@ async def _break(
         recently = _opening(await market_time(binance)) - 60_000
         await _until(streams, lambda client: client.newest() >= recently)
         line.break_streams()
+        # Each waits for a calm moment of its own. What happens to Binance next could put that off until the next break.
+        await _until(streams, lambda _: not line.is_breaking)
     for fault in faults:
         await break_something(binance, **fault)
     await trio.sleep(PAUSE)
