@@ -122,7 +122,7 @@ class Outcome(msgspec.Struct, frozen=True):
 class _Subject:
     """A series on the agenda."""
 
-    def __init__(self, series: Series, turn: int, now: float, whole_at: float) -> None:
+    def __init__(self, series: Series, turn: int, now: float, whole_at: float, pause: float) -> None:
         self.series = series
         self.turn = turn
         self.added_at = now
@@ -135,8 +135,8 @@ class _Subject:
         """Where going through the whole series has come to."""
         self.asks_again = False
         """Whether it differed the last time: what was committed for that is looked at once."""
-        self.pauses = 0
-        """How many questions in a row have brought nothing."""
+        self.pause = pause
+        """Seconds to let pass after the next question that brings nothing."""
         self.absent: frozenset[int] = frozenset()
         """What REST is known to lack, so that it is counted once."""
 
@@ -159,7 +159,7 @@ class Agenda:
     def add(self, series: Series, now: float) -> None:
         """Audit a series from now on; if it was on the agenda, as if for the first time."""
         whole_at = now + self._jitter() * self._settings.whole_every
-        subject = self._subjects[series] = _Subject(series, next(self._count), now, whole_at)
+        subject = self._subjects[series] = _Subject(series, next(self._count), now, whole_at, self._settings.every)
         self._queue_up(subject, now + self._jitter() * self._settings.every)
 
     def remove(self, series: Series) -> None:
@@ -186,8 +186,7 @@ class Agenda:
         subject = self._subjects[series]
         question = None if replica is None else self._question(subject, replica, now)
         if question is None:
-            if replica is None:
-                subject.place = None
+            subject.place = None
             self._queue_up(subject, now + self._settings.every)
         return question
 
@@ -197,11 +196,14 @@ class Agenda:
         if subject is None:
             return Outcome()
         absent = set(finding.absent) - subject.absent
-        subject.absent = frozenset(time for time in subject.absent | absent if time >= question.start)
+        if question.is_whole and subject.place is None:
+            # It begins with the series' first candle: what was before that is asked about no more.
+            subject.absent = frozenset(time for time in subject.absent if time >= question.start)
+        subject.absent |= absent
         if finding.seen is None or (finding.seen <= question.start and not finding.ends):
             self._back_off(subject, now)
             return Outcome(len(absent))
-        subject.pauses = 0
+        subject.pause = self._settings.every
         again = bool(finding.differing) and not subject.asks_again
         subject.asks_again = again
         reached = finding.differing[0] if again else finding.seen
@@ -263,9 +265,8 @@ class Agenda:
             subject.whole_at = now + self._settings.whole_every
 
     def _back_off(self, subject: _Subject, now: float) -> None:
-        settings = self._settings
-        self._queue_up(subject, now + min(settings.back_off_cap, settings.every * 2.0 ** min(subject.pauses, 16)))
-        subject.pauses += 1
+        self._queue_up(subject, now + subject.pause)
+        subject.pause = min(self._settings.back_off_cap, 2 * subject.pause)
 
     def _subject(self, question: Question) -> _Subject | None:
         subject = self._subjects.get(question.series)

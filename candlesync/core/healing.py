@@ -34,33 +34,34 @@ class SeriesHealing:
 
     def __init__(self, healing: Healing) -> None:
         self._healing = healing
-        self._since: float | None = None
-        self._put_in_before = 0
+        self._sighted: tuple[float, int] | None = None
+        """Since when a gap can be seen, and what the sync had put in until then."""
         self._is_found = False
 
     def sight(self, now: float, put_in: int) -> None:
         """From now on a gap can be seen. ``put_in`` counts the candles that the sync has put in where some lacked."""
-        if self._since is None:
-            self._since, self._put_in_before = now, put_in
+        if self._sighted is None:
+            self._sighted = now, put_in
 
     def find(self) -> None:
         """Candles are known to be missing."""
-        if self._since is not None and not self._is_found:
+        if self._sighted is not None and not self._is_found:
             self._is_found = True
             self._healing.found += 1
             self._healing.open += 1
 
     def heal(self, now: float, put_in: int) -> None:
         """The series is whole."""
-        if self._since is None:
+        if self._sighted is None:
             return
-        length = put_in - self._put_in_before
+        since, put_in_before = self._sighted
+        length = put_in - put_in_before
         if length:
             self.find()
         if self._is_found:
             self._healing.open -= 1
             self._healing.lengths.observe(length)
-            self._healing.times.observe(now - self._since)
+            self._healing.times.observe(now - since)
         self._forget()
 
     def lose_sight(self) -> None:
@@ -76,4 +77,4 @@ class SeriesHealing:
         self._forget()
 
     def _forget(self) -> None:
-        self._since, self._is_found = None, False
+        self._sighted, self._is_found = None, False

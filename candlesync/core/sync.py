@@ -460,5 +460,5 @@ class Sync:
         if found.begins:
             # What lay between them is not put in, and was missing all the same.
             lost = self._interval.steps(before.open_time, found.tail.open_time) or 1
-            return max(0, lost - (not found.tail.closed))
+            return lost - (not found.tail.closed)
         return sum(candle.closed and time > before.open_time for time, candle in found.changes.items())

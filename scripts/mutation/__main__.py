@@ -126,8 +126,7 @@ def _try(
             _write(former, outcomes)
 
     try_all(ROOT, late, found, tests, tell)
-    for mutant in early:
-        tell(mutant, try_imported(ROOT, mutant, found))
+    try_imported(ROOT, early, found, tell)
     return wrong
 
 

@@ -146,8 +146,62 @@ def _survey(root: Path, files: Sequence[str], tests: Sequence[str]) -> Survey:
     return found
 
 
-def try_imported(root: Path, mutant: Mutant, found: Survey) -> str:
-    """Try a mutant in a fork that imports it."""
+Tell = Callable[[Mutant, str], None]
+"""Is told what became of a mutant."""
+
+
+def try_imported(root: Path, mutants: Sequence[Mutant], found: Survey, tell: Tell) -> None:
+    """Try mutants, each in a fork that imports it."""
+
+    def run(share: Sequence[Mutant], tell: Tell) -> None:
+        for mutant in share:
+            tell(mutant, _try_imported(root, mutant, found))
+
+    _share_out(mutants, run, tell)
+
+
+def try_all(root: Path, mutants: Sequence[Mutant], found: Survey, tests: Sequence[str], tell: Tell) -> None:
+    """Try mutants in forks of processes that have collected the tests."""
+
+    def run(share: Sequence[Mutant], tell: Tell) -> None:
+        _pytest(tests, _Server(root, share, found, tell))
+
+    _share_out(mutants, run, tell)
+
+
+def _share_out(mutants: Sequence[Mutant], run: Callable[[Sequence[Mutant], Tell], None], tell: Tell) -> None:
+    """Try the mutants in a process for each core. Raises `SystemExit` when one of them ends too early."""
+    numbers = {mutant: number for number, mutant in enumerate(mutants)}
+    workers = min(len(mutants), os.cpu_count() or 1)
+    reading, writing = os.pipe()
+
+    def write(mutant: Mutant, outcome: str) -> None:
+        # In one piece, as it is short: those of others do not come between.
+        os.write(writing, f"{numbers[mutant]} {outcome}\n".encode())
+
+    children = []
+    for first in range(workers):
+        child = os.fork()
+        if not child:
+            try:
+                run(mutants[first::workers], write)
+            finally:
+                os._exit(0)
+        children.append(child)
+    os.close(writing)
+    told = 0
+    with os.fdopen(reading) as pipe:
+        for line in pipe:
+            number, _, outcome = line.strip().partition(" ")
+            tell(mutants[int(number)], outcome)
+            told += 1
+    for child in children:
+        os.waitpid(child, 0)
+    if told < len(mutants):
+        raise SystemExit("the trials ended too early")
+
+
+def _try_imported(root: Path, mutant: Mutant, found: Survey) -> str:
     names = found.tests(mutant)
 
     def work() -> bool:
@@ -156,29 +210,6 @@ def try_imported(root: Path, mutant: Mutant, found: Survey) -> str:
         return _pytest(sorted({name.split("::")[0] for name in names}), runner) == 0 and not runner.failed
 
     return _forked(work, sum(found.seconds[name] for name in names) + 5)
-
-
-def try_all(
-    root: Path, mutants: Sequence[Mutant], found: Survey, tests: Sequence[str], tell: Callable[[Mutant, str], None]
-) -> None:
-    """Try mutants in forks of a process that has collected the tests."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            with os.fdopen(writing, "w") as pipe:
-                _pytest(tests, _Server(root, mutants, found, lambda outcome: print(outcome, file=pipe, flush=True)))
-        finally:
-            os._exit(0)
-    os.close(writing)
-    told = 0
-    with os.fdopen(reading) as pipe:
-        for mutant, line in zip(mutants, pipe, strict=False):
-            tell(mutant, line.strip())
-            told += 1
-    os.waitpid(child, 0)
-    if told < len(mutants):
-        raise SystemExit("the trials ended too early")
 
 
 def _pytest(tests: Sequence[str], plugin: object) -> int:
@@ -245,7 +276,7 @@ class _Once(_Collected):
 class _Server(_Collected):
     """Takes the place of pytest's own loop over the tests."""
 
-    def __init__(self, root: Path, mutants: Sequence[Mutant], found: Survey, tell: Callable[[str], None]) -> None:
+    def __init__(self, root: Path, mutants: Sequence[Mutant], found: Survey, tell: Tell) -> None:
         self._root = root
         self._mutants = mutants
         self._found = found
@@ -265,7 +296,7 @@ class _Server(_Collected):
                 _exchange(functions, str(self._root / mutant.file), mutant)
                 return _pass(session, chosen)
 
-            self._tell(_forked(work, sum(self._found.seconds[name] for name in names)))
+            self._tell(mutant, _forked(work, sum(self._found.seconds[name] for name in names)))
         return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,12 @@ from tests.builders import BTC, answer, begun, candle, flat, forming, minute, mi
 
 ETH = Series("ETHUSDT", Interval.M1)
 SETTINGS = AuditSettings(every=10.0, whole_every=1000.0, overlap=2, page=50, back_off_cap=80.0)
+
+
+def test_the_numbers_are_those_that_were_decided_on() -> None:
+    assert AuditSettings() == AuditSettings(
+        share=0.1, busy=0.5, every=20.0, overlap=3, whole_every=3600.0, page=1000, back_off_cap=600.0
+    )
 
 
 def agenda_of(*series: Series, jitter: float = 0.5, settings: AuditSettings = SETTINGS) -> Agenda:
@@ -97,7 +104,9 @@ def test_what_was_not_asked_for_is_not_absent() -> None:
 
 def test_an_empty_answer_says_nothing() -> None:
     replica = begun(minutes(0, 5))
-    assert compare(replica, whole_of(replica), ()) == Finding(ends=True)
+    found = compare(replica, whole_of(replica), ())
+    assert found == Finding(ends=True)
+    assert (found.seen, found.compared, found.differing, found.absent) == (None, 0, (), ())
 
 
 # --- the last candles
@@ -145,6 +154,47 @@ def test_rows_that_are_not_there_yet_are_asked_for_again_after_a_growing_pause()
     assert question is not None
     agenda.answered(question, Finding(seen=minute(30), compared=2, ends=True), now)
     assert agenda.due_at() == now + 10.0
+    question = asked(agenda, replica, now + 10.0)
+    assert question is not None
+    agenda.failed(question, now + 10.0)
+    assert agenda.due_at() == now + 20.0, "the pause begins anew"
+
+
+def test_rows_that_do_not_go_on_are_asked_for_again_after_a_growing_pause_unless_there_are_no_more() -> None:
+    agenda, replica = agenda_of(BTC), begun([*minutes(0, 30), forming(minute(31))])
+    for now, ends, pause in ((5.0, False, 10.0), (15.0, False, 20.0), (35.0, True, 10.0), (45.0, False, 10.0)):
+        question = asked(agenda, replica, now)
+        assert question is not None
+        agenda.answered(question, Finding(seen=question.start, ends=ends), now)
+        assert agenda.due_at() == now + pause
+
+
+def test_what_is_put_off_is_asked_the_next_time() -> None:
+    agenda, replica = agenda_of(BTC), begun([*minutes(0, 30), forming(minute(31))])
+    question = asked(agenda, replica, 5.0)
+    assert question is not None
+    agenda.put_off(question, 5.0)
+    assert agenda.due_at() == 15.0
+    assert asked(agenda, replica, 15.0) == question
+
+
+def test_an_answer_that_is_full_before_the_newest_is_final_is_gone_on_with_at_once() -> None:
+    agenda, replica = agenda_of(BTC), begun([*minutes(0, 30), forming(minute(31))])
+    question = asked(agenda, replica, 5.0)
+    assert question is not None
+    agenda.answered(question, Finding(seen=minute(30), compared=2), 5.0)
+    assert agenda.due_at() == 5.0
+    again = asked(agenda, replica, 5.0)
+    assert again is not None
+    agenda.answered(again, Finding(seen=minute(31), compared=3), 5.0)
+    assert agenda.due_at() == 15.0
+
+
+def test_the_first_closed_candle_of_a_series_is_compared() -> None:
+    agenda = agenda_of(BTC)
+    question = asked(agenda, begun([candle(minute(0)), forming(minute(1))]), 5.0)
+    assert question is not None
+    assert (question.start, question.newest) == (minute(0), minute(0))
 
 
 def test_an_answer_that_is_behind_leaves_the_rest_to_the_next_one() -> None:
@@ -180,6 +230,30 @@ def test_what_is_absent_is_counted_once() -> None:
     assert counts == [1, 0, 0]
 
 
+def test_what_is_absent_is_counted_once_also_when_the_series_has_gone_on_and_is_compared_as_a_whole() -> None:
+    agenda, replica = agenda_of(BTC), begun([*minutes(0, 30), forming(minute(31))])
+    rows = [row for row in minutes(0, 100) if row.open_time not in (minute(0), minute(1), minute(29))]
+    counts, tail = [], 31
+    for now in (5.0, 15.0, 25.0, 600.0):
+        question = asked(agenda, replica, now)
+        assert question is not None
+        known = [row for row in rows if question.start <= row.open_time <= minute(tail)][: question.limit]
+        counts.append(agenda.answered(question, compare(replica, question, answer(known)), now).absent)
+        replica.apply(then(replica, *minutes(tail, tail + 5), forming(minute(tail + 6))))
+        tail += 6
+    assert counts == [1, 0, 0, 2]
+    assert question is not None
+    assert question.is_whole
+    longer = begun([*minutes(1, 60), forming(minute(61))])
+    agenda.add(ETH, 0.0)
+    agenda.remove(ETH)
+    question = asked(agenda, longer, 2000.0)
+    assert question is not None
+    assert question.start == minute(1)
+    agenda.answered(question, Finding(seen=minute(50)), 2000.0)
+    assert agenda._subjects[BTC].absent == {minute(1), minute(29)}, "of what the series no longer holds nothing is kept"
+
+
 def test_nothing_is_asked_of_a_series_that_is_not_live_or_has_no_closed_candle() -> None:
     agenda = agenda_of(BTC)
     assert asked(agenda, None, 5.0) is None
@@ -206,6 +280,7 @@ def test_a_whole_series_is_gone_through_in_pages_that_join() -> None:
         outcome = agenda.answered(question, compare(replica, question, rows), 600.0)
     assert starts == [minute(0), minute(49), minute(98)], "each page begins with the row that was not final in the last"
     assert agenda.ages(700.0) == {BTC: 100.0}
+    assert agenda.due_at() == 610.0
     assert asked(agenda, replica, 610.0) is None
     assert asked(agenda, replica, 1599.0) is None
     again = asked(agenda, replica, 1609.0)
@@ -224,8 +299,25 @@ def test_going_through_begins_anew_when_the_series_was_not_live_meanwhile() -> N
     assert question.start == minute(0)
 
 
+def test_going_through_a_series_that_is_behind_leaves_what_was_compared_before_as_it_was() -> None:
+    agenda, replica = agenda_of(BTC, jitter=0.1), begun([*minutes(0, 30), forming(minute(31))])
+    last = asked(agenda, replica, 5.0)
+    assert last is not None
+    agenda.answered(last, Finding(seen=minute(31), compared=3), 5.0)
+    whole = asked(agenda, replica, 100.0)
+    assert whole is not None
+    assert whole.is_whole, "at the very time"
+    assert agenda.answered(whole, Finding(seen=minute(20), compared=20, ends=True), 100.0).is_whole
+    assert asked(agenda, replica, 110.0) is None
+
+
 def test_a_series_that_was_never_compared_as_a_whole_is_as_old_as_it_is_here() -> None:
     agenda = agenda_of(BTC)
+    assert agenda.ages(120.0) == {BTC: 120.0}
+    question = asked(agenda, begun([*minutes(0, 30), forming(minute(31))]), 120.0)
+    assert question is not None
+    assert not question.is_whole
+    agenda.answered(question, Finding(seen=minute(31), compared=3), 120.0)
     assert agenda.ages(120.0) == {BTC: 120.0}
 
 
@@ -244,7 +336,8 @@ def test_the_answer_for_a_series_that_has_gone_means_nothing_also_when_it_is_bac
     question = asked(agenda, replica, 5.0)
     assert question is not None
     agenda.remove(BTC)
-    agenda.answered(question, Finding(seen=minute(31)), 6.0)
+    outcome = agenda.answered(question, Finding(seen=minute(31), absent=(minute(29),)), 6.0)
+    assert (outcome.absent, outcome.is_whole) == (0, False)
     assert agenda.due_at() is None
     agenda.add(BTC, 10.0)
     for settle in (agenda.put_off, agenda.failed):
@@ -258,9 +351,29 @@ def test_series_that_come_and_go_take_no_memory() -> None:
     agenda = agenda_of(ETH)
     for number in range(10_000):
         agenda.add(BTC, float(number))
+        assert len(agenda._queue) <= 2 * len(agenda) + 16
         agenda.remove(BTC)
-    assert len(agenda._queue) < 30
     assert len(agenda) == 1
+    assert agenda.due_at() == 5.0
+    assert agenda.next(5.0) == ETH, "who stayed is there"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_series_that_come_and_go_leave_the_others_their_turns(seed: int) -> None:
+    agenda = Agenda(SETTINGS, Random(seed).random)
+    staying = [Series(f"S{number}USDT", Interval.M1) for number in range(12)]
+    for number, series in enumerate(staying):
+        agenda.add(series, 0.0)
+        for _ in range(10):
+            agenda.add(BTC, float(number))
+    agenda.remove(BTC)
+    agenda.remove(BTC)
+    due = []
+    while (now := agenda.due_at()) is not None:
+        due.append(now)
+        assert agenda.next(now) in staying
+    assert len(due) == len(staying)
+    assert due == sorted(due)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +392,25 @@ def test_series_that_come_and_go_take_no_memory() -> None:
 def test_settings_that_cannot_be(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="AuditSettings"):
         AuditSettings(**wrong)  # type: ignore[arg-type]  # a dictionary of floats
+
+
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"share": 0.0, "busy": 0.0},
+        {"share": 1.0, "busy": 1.0},
+        {"every": 0.5, "back_off_cap": 0.5, "whole_every": 0.5},
+        {"overlap": 0, "page": 3},
+    ],
+)
+def test_settings_that_can_just_be(extreme: dict[str, float]) -> None:
+    AuditSettings(**extreme)  # type: ignore[arg-type]  # a dictionary of floats
+
+
+@pytest.mark.parametrize("value", [AuditSettings(), Finding(), Outcome(), Question(BTC, 0, 3, 0, False, 0)])
+def test_what_was_decided_does_not_change(value: AuditSettings | Finding | Outcome | Question) -> None:
+    with pytest.raises(AttributeError):
+        setattr(value, value.__struct_fields__[0], 0)
 
 
 # --- whatever happens

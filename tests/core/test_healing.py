@@ -58,3 +58,15 @@ def test_a_gap_that_goes_to_another_node_is_open_here_no_more(healing: Healing) 
     series.abandon()
     series.abandon()
     assert (healing.found, healing.open, healing.abandoned, healing.times.count) == (1, 0, 1, 0)
+
+
+def test_the_gaps_of_all_series_are_counted_together(healing: Healing) -> None:
+    healed, first, second = (SeriesHealing(healing) for _ in range(3))
+    for series in (healed, first, second):
+        series.sight(1.0, 0)
+        series.find()
+    assert (healing.found, healing.open) == (3, 3)
+    healed.heal(2.0, 4)
+    first.abandon()
+    second.abandon()
+    assert (healing.found, healing.open, healing.abandoned, healing.times.count) == (3, 0, 2, 1)

@@ -1,12 +1,29 @@
 from __future__ import annotations
 
 from candlesync.core.candle import Series
+from candlesync.core.histogram import MOMENTS, SPELLS
 from candlesync.core.interval import Interval
 from candlesync.core.record import Record
 from candlesync.core.sync import Statistics
 from tests.builders import BTC
 
 ETH, SOL = Series("ETHUSDT", Interval.M1), Series("SOLUSDT", Interval.M1)
+
+
+def test_nothing_has_happened_at_first() -> None:
+    record = Record([BTC])
+    assert record.healing.found == 0
+    assert [each.count for each in (record.frame_delays, record.close_delays, record.backfills)] == [0, 0, 0]
+    assert (record.frame_delays.bounds, record.close_delays.bounds) == (MOMENTS, MOMENTS)
+    assert record.backfills.bounds == SPELLS
+    assert dict(record.counts()) == {None: Statistics()}
+
+
+def test_what_is_still_counted_is_told_apart_for_the_pinned_series_only() -> None:
+    record = Record([BTC, SOL])
+    for gaps, series in enumerate((BTC, ETH, SOL, Series("XRPUSDT", Interval.M1)), 1):
+        record.begin(series, Statistics(gaps=gaps))
+    assert {series: statistics.gaps for series, statistics in record.counts()} == {BTC: 1, SOL: 3, None: 2 + 4}
 
 
 def test_what_was_counted_stays_when_its_synchronizer_ends() -> None:

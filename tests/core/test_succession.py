@@ -205,6 +205,16 @@ def test_symbols_that_there_are_not_do_not_fill_the_memory() -> None:
     assert len(succession._outlooks) == MOST
 
 
+def test_of_what_was_heard_of_lately_most_is_known() -> None:
+    succession = seen("b", assembly({"a": True, "b": False}))
+    for number in range(MOST):
+        succession.reported(f"X{number}", "a", 100)
+    succession.reported("X0", "a", 101)
+    succession.reported("X", "a", 101)
+    assert succession.turn("X0", 101) == 101 + LEASE
+    assert "X1" not in succession._outlooks
+
+
 def test_the_successor_is_the_one_that_it_would_be_moved_to_while_this_node_stays() -> None:
     symbols = [f"S{number}USDT" for number in range(5)]
     wants: dict[str, tuple[Interval, ...]] = dict.fromkeys(symbols, (Interval.M1,))

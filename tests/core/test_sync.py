@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Sequence
 from random import Random
 
+import msgspec
 import pytest
 
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
 from candlesync.core.replica import Commit
-from candlesync.core.sync import Ask, Idle, Rules, State, Sync, Wait
+from candlesync.core.sync import Ask, Idle, Rules, State, Statistics, Sync, Wait
 from candlesync.errors import CandlesyncError
 from tests.builders import T0, answer, begun, candle, flat, forming, minute, minutes, then
 from tests.core.exchange import Faults, Player
@@ -109,6 +110,36 @@ def test_a_tail_that_was_out_of_sight_is_fetched_again_before_anything_follows_i
     session.answers(candle(minute(1), trades=7), candle(minute(2)))
     assert session.commits() == [candle(minute(1), trades=7), forming(minute(2))]
     assert session.state() is State.LIVE
+
+
+def test_closed_candles_that_lacked_after_the_tail_are_counted() -> None:
+    session = Session(candle(minute(0)), forming(minute(1), trades=3))
+    assert session.sync.statistics == Statistics()
+    assert set(msgspec.structs.astuple(Statistics())) == {0}
+    session.shows(forming(minute(4)))
+    session.answers(*minutes(1, 4))
+    assert session.commits() == [*minutes(1, 3), forming(minute(4))]
+    assert session.sync.statistics.missed == 2, "the tail was there, and the last is still forming"
+    assert session.state() is State.LIVE
+    assert isinstance(session.sync.decide(), Idle)
+    session.shows(forming(minute(6)))
+    session.answers(*minutes(4, 6))
+    session.commits()
+    assert session.sync.statistics.missed == 3
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_of_a_gap_in_which_a_series_began_anew_all_that_was_closed_lacked(is_closed: bool) -> None:
+    session = Session(candle(minute(0)))
+    session.sync.lost()
+    session.sync.connected()
+    if is_closed:
+        session.shows(candle(minute(30), "37030.00000000"))
+    session.answers(*minutes(0, 9))
+    session.answers(*minutes(21, 30))
+    assert session.commits()[0] == candle(minute(21), "37021.00000000")
+    assert session.replica.tail == (candle if is_closed else forming)(minute(30), "37030.00000000")
+    assert session.sync.statistics.missed == 29 + is_closed, "also what is not put in"
 
 
 def test_it_does_not_wait_for_a_frame() -> None:
@@ -453,6 +484,41 @@ def test_what_was_closed_as_shown_is_in_doubt_until_a_final_row_says_the_same() 
     assert session.commits() == [true[1]]
     session.sync.inspected(true)
     assert session.sync.doubtful == set()
+
+
+def closed_as_shown(session: Session) -> None:
+    """REST never shows the minute after the tail, of which the stream has shown 6 trades."""
+    session.shows(forming(minute(1), trades=6), forming(minute(2)))
+    for _ in range(1 + RULES.outage_patience):
+        session.answers(candle(minute(0)), candle(minute(2)))
+        session.passes_time()
+    session.answers(candle(minute(0)), candle(minute(2)))
+    session.commits()
+    assert session.sync.doubtful == {minute(1)}
+
+
+def test_the_answer_after_a_reconnect_takes_the_doubt_away_as_well() -> None:
+    session = Session(candle(minute(0)))
+    closed_as_shown(session)
+    session.sync.lost()
+    session.sync.connected()
+    session.answers(candle(minute(1), trades=6), candle(minute(2)), forming(minute(3)))
+    assert session.sync.doubtful == set()
+
+
+def test_what_the_history_no_longer_holds_is_in_doubt_no_more() -> None:
+    session = Session(candle(minute(0)))
+    closed_as_shown(session)
+    for number in range(2, RULES.history + 1):
+        session.shows(candle(minute(number)))
+        session.commits()
+    assert session.replica.first is not None
+    assert session.replica.first.open_time == minute(1)
+    assert session.sync.doubtful == {minute(1)}
+    session.shows(candle(minute(RULES.history + 1)))
+    session.commits()
+    assert session.sync.doubtful == set()
+    assert session.sync._unproven == set(), "it takes no memory either"
 
 
 def test_a_stored_series_is_asked_for_as_patiently_from_the_first_answer_on() -> None:
