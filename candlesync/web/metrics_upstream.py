@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from candlesync.archive import Archive
 from candlesync.audit import Audit
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.rest import Rest
@@ -74,6 +75,20 @@ def audit_metrics(audit: Audit, pinned: AbstractSet[Series]) -> Iterator[Metric]
         if series in pinned:
             ages.add_metric([series.symbol, str(series.interval)], age)
     yield ages
+
+
+def archive_metrics(archive: Archive) -> Iterator[Metric]:
+    """Of the history before what the store holds."""
+    statistics = archive.statistics()
+    for name, attribute, text in (
+        ("read", "read", "Pages of older history read from Binance"),
+        ("kept", "kept", "Pages that were held when they were wanted"),
+        ("shared", "shared", "Pages that were being read for somebody else when they were wanted"),
+        ("refused", "refused_for_weight", "Pages not read because the request weight is kept for live series"),
+        ("failures", "failures", "Pages that could not be read"),
+    ):
+        yield CounterMetricFamily(f"candlesync_archive_{name}", text, value=getattr(statistics, attribute))
+    yield GaugeMetricFamily("candlesync_archive_pages", "Pages held", value=statistics.pages)
 
 
 def lease_metrics(nodes: SharedOwnership) -> Iterator[Metric]:

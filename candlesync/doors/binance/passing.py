@@ -78,6 +78,8 @@ class PassingStatistics:
     """Answers that were given again."""
     refused_for_weight: int
     """Questions that were not passed on because the weight is needed otherwise, or Binance asks to wait."""
+    refused_for_address: int
+    """Questions that were not passed on because their address has had all that one may have passed on."""
     kept_answers: int
     """That are held now."""
     kept_bytes: int
@@ -111,6 +113,7 @@ class Passing:
         self._shared = 0
         self._given_again = 0
         self._refused_for_weight = 0
+        self._refused_for_address = 0
 
     def statistics(self) -> PassingStatistics:
         """What has been passed on until now."""
@@ -119,6 +122,7 @@ class Passing:
             self._shared,
             self._given_again,
             self._refused_for_weight,
+            self._refused_for_address,
             len(self._kept),
             self._bytes,
         )
@@ -156,7 +160,7 @@ class Passing:
         key = asked_by.get()
         wait = self._allowances.take(key, trio.current_time(), weight) if key else 0.0
         if wait:
-            self._refused_for_weight += 1
+            self._refused_for_address += 1
             most = f"{self._settings.weight_of_one:g} request weight a minute"
             raise RateLimited(f"this address may have {most} passed on", retry_after=wait)
 

@@ -83,6 +83,11 @@ class StreamSession(Session):
         """Messages that are not done yet, in the order in which they came."""
         self._is_answering = False
 
+    @property
+    def stream_count(self) -> int:
+        """How many streams it has."""
+        return len(self._streams)
+
     async def begin(self, series: Iterable[Series]) -> None:
         """Follow what the URL asks for, all or nothing; raises what `Supervisor.ensure` raises."""
         self._join(await self._start(series))

@@ -1,0 +1,129 @@
+"""What ``/metrics`` says of the doors, after real requests through them."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import trio
+from trio.testing import MockClock
+
+from candlesync.core.interval import MINUTE
+from candlesync.simulator.faults import RestBanned, RestDown
+from candlesync.simulator.settings import DEFAULT_START
+from tests.asgi import open_socket
+from tests.doors.binance.world import Door, open_door
+from tests.metrics import Samples, by_label, read_samples
+from tests.whole.world import World
+
+GOOD = "symbol=BTCUSDT&interval=1m"
+STREAMS = "/binance/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m"
+BEFORE = DEFAULT_START - 5_000 * MINUTE
+
+
+async def samples(world: World) -> Samples:
+    answer = await world.get("/metrics")
+    assert answer.status_code == 200
+    return read_samples((await answer.get_data()).decode())
+
+
+async def ask_at_once(door: Door, path: str, count: int) -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(partial(door.get, path))
+
+
+async def test_what_is_passed_on(autojump_clock: MockClock) -> None:
+    async with open_door() as door:
+        found = await samples(door.world)
+        assert {labels[0] for name, labels in found if name == "candlesync_passed_on_total"} == {"2xx", "4xx", "none"}
+        for _ in range(3):
+            assert (await door.get("/api/v3/time")).status_code == 200
+        first = await door.get("/api/v3/ticker/24hr?symbol=BTCUSDT")
+        assert (await door.get("/api/v3/ticker/24hr?symbol=BTCUSDT")).content == first.content
+        found = await samples(door.world)
+        assert found["candlesync_passed_on_answers_held", ()] == 1
+        assert found["candlesync_passed_on_held_bytes", ()] == len(first.content)
+        assert (await door.get("/api/v3/depth?symbol=NOSUCH")).status_code == 400
+        door.world.exchange.add_fault(RestDown(seconds=3, status=None, delay=1.0))
+        await ask_at_once(door, "/api/v3/ticker/price?symbol=BTCUSDT", 3)
+        await trio.sleep(5)
+        door.world.exchange.add_fault(RestDown(seconds=30, status=503))
+        assert (await door.get("/api/v3/avgPrice?symbol=BTCUSDT")).status_code == 503
+        found = await samples(door.world)
+        assert by_label(found, "candlesync_passed_on_total") == {"2xx": 5, "4xx": 1, "none": 1}
+        assert found["candlesync_passed_on_kept_total", ()] == 1
+        assert found["candlesync_passed_on_shared_total", ()] == 2
+        assert by_label(found, "candlesync_passed_on_refused_total") == {}
+
+
+async def test_what_is_not_passed_on(autojump_clock: MockClock) -> None:
+    async with open_door() as door:
+        statuses = []
+        for _ in range(30):
+            await trio.sleep(1.1)  # for so long an answer is good
+            statuses.append((await door.get("/api/v3/ticker/24hr")).status_code)
+        assert set(statuses) == {200, 429}
+        found = await samples(door.world)
+        assert by_label(found, "candlesync_passed_on_total") == {"2xx": statuses.count(200)}
+        refused = {"address": statuses.count(429)}
+        assert by_label(found, "candlesync_passed_on_refused_total") == refused
+        await trio.sleep(120)
+        door.world.exchange.add_fault(RestBanned(retry_after=300, seconds=300))
+        for _ in range(2):
+            assert (await door.get("/api/v3/ticker/24hr")).status_code == 429
+        found = await samples(door.world)
+        assert by_label(found, "candlesync_passed_on_refused_total") == {**refused, "weight": 2}
+
+
+async def test_pages_of_older_history_however_they_are_asked_for(autojump_clock: MockClock) -> None:
+    async with open_door() as door:
+        await door.rows(GOOD)
+        await door.world.until_live()
+        assert (await samples(door.world))["candlesync_archive_read_total", ()] == 0
+        door.world.exchange.add_fault(RestDown(seconds=3, status=None, delay=1.0))
+        await ask_at_once(door, f"/api/v3/klines?{GOOD}&endTime={BEFORE - 1}&limit=10", 3)
+        await trio.sleep(5)
+        asked = len(door.upstream)
+        for path in (
+            f"/candles/BTCUSDT/1m?before={BEFORE // 1000}&limit=10",
+            f"/udf/history?symbol=BTCUSDT&resolution=1&to={BEFORE // 1000}&countback=10",
+        ):
+            assert (await door.world.get(path)).status_code == 200
+        assert len(door.upstream) == asked
+        found = await samples(door.world)
+        assert found["candlesync_archive_read_total", ()] == 1
+        assert found["candlesync_archive_shared_total", ()] == 2
+        assert found["candlesync_archive_kept_total", ()] == 2
+        assert found["candlesync_archive_pages", ()] == 1
+        door.world.exchange.add_fault(RestDown(seconds=60, status=503))
+        assert (await door.get(f"/api/v3/klines?{GOOD}&endTime=1600000000000")).status_code == 503
+        await trio.sleep(60)
+        door.world.exchange.add_fault(RestBanned(retry_after=300, seconds=300))
+        for status in (429, 429):
+            assert (await door.get(f"/api/v3/klines?{GOOD}&endTime=1600000000000")).status_code == status
+        found = await samples(door.world)
+        assert found["candlesync_archive_failures_total", ()] == 1
+        assert found["candlesync_archive_refused_total", ()] == 2
+        assert found["candlesync_archive_read_total", ()] == 1
+
+
+async def test_streams_and_those_that_departed(autojump_clock: MockClock) -> None:
+    async with open_door() as door:
+        world = door.world
+        async with open_socket(world.service.app, STREAMS) as socket, open_socket(world.service.app, "/ws/candles"):
+            assert json.loads(await socket.receive())["data"]["s"] in {"BTCUSDT", "ETHUSDT"}
+            found = await samples(world)
+            assert found["candlesync_sockets", ()] == 2
+            assert found["candlesync_binance_sockets", ()] == 1
+            assert found["candlesync_binance_streams", ()] == 2
+            assert found["candlesync_binance_departures_total", ()] == 0
+        found = await samples(world)
+        assert found["candlesync_binance_sockets", ()] == 0
+        assert found["candlesync_binance_departures_total", ()] == 2
+        assert found["candlesync_binance_departures_held", ()] == 2
+        async with open_socket(world.service.app, STREAMS) as socket:
+            await socket.receive()
+            found = await samples(world)
+            assert found["candlesync_binance_departures_taken_total", ()] == 2
+            assert found["candlesync_binance_departures_held", ()] == 0
