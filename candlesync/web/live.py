@@ -94,7 +94,7 @@ class Sockets:
         try:
             await websocket.accept()
             closing = await session.run()
-            self.ended[closing.reason] += 1
+            self.ended[closing.counted_as or closing.reason] += 1
             await websocket.close(closing.code, closing.reason)
         finally:
             session.end()  # it may not have come to run

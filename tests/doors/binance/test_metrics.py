@@ -6,17 +6,20 @@ import json
 from functools import partial
 
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from candlesync.core.interval import MINUTE
 from candlesync.simulator.faults import RestBanned, RestDown
 from candlesync.simulator.settings import DEFAULT_START
 from tests.asgi import open_socket
+from tests.builders import candle, minute
 from tests.doors.binance.world import Door, open_door
 from tests.metrics import Samples, by_label, read_samples
+from tests.web.builders import Web, commit
 from tests.whole.world import World
 
 GOOD = "symbol=BTCUSDT&interval=1m"
+STREAM = "/binance/ws/btcusdt@kline_1m"
 STREAMS = "/binance/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m"
 BEFORE = DEFAULT_START - 5_000 * MINUTE
 
@@ -127,3 +130,20 @@ async def test_streams_and_those_that_departed(autojump_clock: MockClock) -> Non
             found = await samples(world)
             assert found["candlesync_binance_departures_taken_total", ()] == 2
             assert found["candlesync_binance_departures_held", ()] == 0
+
+
+async def test_clients_of_the_streams_that_this_server_ended_are_among_the_evictions() -> None:
+    web = Web(history=10)
+    topic = web.topic()
+    async with web.socket(STREAM) as hasty:
+        for _ in range(11):
+            await hasty.send({"method": "LIST_SUBSCRIPTIONS", "id": 1})
+        assert await hasty.until_closed() == (1008, "Too many requests")
+    async with web.socket(STREAM, capacity=0) as slow:
+        for number in range(10, 40):
+            await wait_all_tasks_blocked()
+            commit(topic, candle(minute(number)))
+        await slow.receive()
+        assert (await slow.until_closed())[0] == 4410
+    found = read_samples((await web.get("/metrics")).body.decode())
+    assert by_label(found, "candlesync_evictions_total") == {"too_many": 1, "too_old": 1}
