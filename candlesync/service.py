@@ -53,7 +53,7 @@ from candlesync.web.app import create_app
 from candlesync.web.connections import Connections
 from candlesync.web.live import Sockets
 from candlesync.web.metrics import Metrics
-from candlesync.web.metrics_clients import client_metrics
+from candlesync.web.metrics_clients import client_metrics, request_metrics
 from candlesync.web.metrics_upstream import (
     archive_metrics,
     audit_metrics,
@@ -61,6 +61,7 @@ from candlesync.web.metrics_upstream import (
     store_metrics,
     upstream_metrics,
 )
+from candlesync.web.requests import Requests
 from candlesync.web.stopping import Stopping
 from candlesync.websocket import Connect, open_websocket
 
@@ -132,6 +133,7 @@ class Service:
         binance = BinanceRest(klines, self._passing)
         departures = Departures()
         access = Access(settings.access, FORMS)
+        requests = Requests(FORMS)
         self.connections = Connections(
             settings.max_connections, settings.access.connections or inf, settings.access.callers, settings.message_rate
         )
@@ -141,6 +143,7 @@ class Service:
             partial(archive_metrics, self._archive),
             partial(audit_metrics, self._audit, self.supervisor.pinned),
             partial(client_metrics, self.hub, self.supervisor, sockets, access, self.connections),
+            partial(request_metrics, requests),
             partial(passing_metrics, self._passing),
             partial(stream_metrics, sockets, departures),
         ]
@@ -157,6 +160,7 @@ class Service:
             self.stopping,
             archive=self._archive,
             access=access,
+            requests=requests,
             nodes=self.nodes,
             is_alive=lambda: self._runs,
             doors=[

@@ -65,8 +65,9 @@ from candlesync.web.app import create_app
 from candlesync.web.connections import Connections
 from candlesync.web.live import Sockets
 from candlesync.web.metrics import Metrics
-from candlesync.web.metrics_clients import client_metrics
+from candlesync.web.metrics_clients import client_metrics, request_metrics
 from candlesync.web.metrics_upstream import archive_metrics, upstream_metrics
+from candlesync.web.requests import Requests
 from candlesync.web.stopping import Stopping
 from tests.builders import BTC, minutes
 
@@ -188,6 +189,7 @@ class Web:
         self.sockets = Sockets(self.supervisor, self.stopping, max_subscriptions, message_rate)
         settings = access or AccessSettings()
         self.access = Access(settings, FORMS)
+        self.requests = Requests(FORMS)
         self.connections = Connections(max_connections, settings.connections or inf, settings.callers, message_rate)
         stream = StreamSettings(stream_url="ws://binance.test")
         self.feeds = FeedPool(stream, ConnectionPace(stream))
@@ -199,6 +201,7 @@ class Web:
             partial(upstream_metrics, rest, self.feeds),
             partial(archive_metrics, self.archive),
             partial(client_metrics, self.hub, self.supervisor, self.sockets, self.access, self.connections),
+            partial(request_metrics, self.requests),
             partial(passing_metrics, self.passing),
             partial(stream_metrics, self.sockets, departures),
         ]
@@ -212,6 +215,7 @@ class Web:
             self.stopping,
             archive=self.archive,
             access=self.access,
+            requests=self.requests,
             doors=(
                 stream_routes(rest.venue, self.supervisor, self.sockets, departures),
                 BinanceRest(binance, self.passing).routes(),

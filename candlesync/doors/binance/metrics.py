@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from candlesync.doors.binance.departures import Departures
 from candlesync.doors.binance.passing import Passing
 from candlesync.doors.binance.session import StreamSession
+from candlesync.doors.binance.streams import API
 from candlesync.web.families import counter_by
 from candlesync.web.live import Sockets
 
@@ -47,6 +48,10 @@ def stream_metrics(sockets: Sockets, departures: Departures) -> Iterator[Metric]
     yield GaugeMetricFamily("candlesync_binance_sockets", text, value=len(sessions))
     streams = sum(session.stream_count for session in sessions)
     yield GaugeMetricFamily("candlesync_binance_streams", "Streams on them", value=streams)
+    text = "Of the WebSockets that were opened, those of Binance's market streams"
+    yield CounterMetricFamily("candlesync_binance_sockets_opened", text, value=sockets.opened[API])
+    text = "Of the WebSockets that could not be opened, those of Binance's market streams"
+    yield CounterMetricFamily("candlesync_binance_sockets_refused", text, value=sockets.refused[API])
     statistics = departures.statistics()
     text = "Streams that ended with their socket, and whose place was remembered"
     yield CounterMetricFamily("candlesync_binance_departures", text, value=statistics.remembered)
