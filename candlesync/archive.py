@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 import trio
 
-from candlesync.binance.weight import WeightBudget
+from candlesync.binance.weight import Purpose, WeightBudget, spending_for
 from candlesync.core.candle import Candle, Series
 from candlesync.core.entry import Entry
 from candlesync.core.page import ROWS, Page, assemble, off_grid, page_before
@@ -213,7 +213,7 @@ class Archive:
 
     async def _read(self, series: Series, page: Page, until: int) -> _Kept:
         self._klines.budget.check_share(self._settings.share, "older history is not read now")
-        with trio.move_on_after(self._settings.patience):
+        with trio.move_on_after(self._settings.patience), spending_for(Purpose.OLDER):
             async with self._places:
                 kept = await self._ask(series, msgspec.structs.replace(page, end=until))
                 self._read_pages += 1

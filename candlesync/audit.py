@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from candlesync.binance.venue import SPOT
-from candlesync.binance.weight import MINUTE, WeightBudget
+from candlesync.binance.weight import MINUTE, Purpose, WeightBudget, spending_for
 from candlesync.core.audit import Agenda, AuditSettings, Finding, Question
 from candlesync.core.candle import Series
 from candlesync.core.sync import State
@@ -144,7 +144,8 @@ class Audit:
         synchronizer = self._synchronizers[question.series]
         self._questions += 1
         try:
-            comparison = await synchronizer.audit(question)
+            with spending_for(Purpose.AUDIT):
+                comparison = await synchronizer.audit(question)
         except (UpstreamUnavailable, UnknownSymbol) as error:
             # A symbol that is listed no more is the sync's business, as soon as it asks.
             self._failures += 1

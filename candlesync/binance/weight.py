@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import Enum
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +32,34 @@ _FOR_TURN = 0.5
 nothing."""
 MINUTE = 60.0
 """Seconds that Binance counts weight over."""
+
+
+class Purpose(Enum):
+    """What request weight is spent for."""
+
+    SERIES = "series"
+    """What is live, or is to be: first candles, what was missed, and whether the newest are true."""
+    AUDIT = "audit"
+    """The comparison of what is live."""
+    LISTING = "listing"
+    """The list of symbols."""
+    OLDER = "older"
+    """Candles before what the store holds, for clients that ask for them."""
+    PASSED_ON = "passed_on"
+    """What else clients ask, and Binance answers."""
+
+
+_purpose: ContextVar[Purpose] = ContextVar("purpose", default=Purpose.SERIES)
+
+
+@contextmanager
+def spending_for(purpose: Purpose) -> Iterator[None]:
+    """Have the weight that is spent in the block, by this task, counted to ``purpose``."""
+    token = _purpose.set(purpose)
+    try:
+        yield
+    finally:
+        _purpose.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +103,8 @@ class WeightStatistics:
     """Seconds for which Binance has told us not to ask; 0 when it has not."""
     bans: int
     """How often it has told us so; again before the end of a ban is the same one."""
+    spent: Mapping[Purpose, int]
+    """Weight of all that was sent since the start, as Binance documents it, by what it was for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,8 +217,9 @@ class Spend:
         self._used: int | None = None
 
     def sent(self) -> None:
-        """Call at the moment of sending: from here on Binance may count the request."""
+        """Call once, at the moment of sending: from here on Binance may count the request."""
         self._sent = True
+        self._budget._spent[_purpose.get()] += self._entry.weight
 
     def report(self, used: int | None) -> None:
         """Pass on what the answer's ``X-MBX-USED-WEIGHT-1M`` says; `None` when it says nothing readable."""
@@ -214,6 +248,7 @@ class WeightBudget:
         """Why the last request that had no answer of use had none."""
         self._waiting = 0
         self._bans = 0
+        self._spent = Counter[Purpose]()
         self._changed = trio.Event()
         """Set, and replaced, at each change that a waiting caller may have to hear of."""
 
@@ -233,7 +268,15 @@ class WeightBudget:
         """The budget as it is now."""
         ledger = self._ledger
         ledger.roll(trio.current_time())
-        return WeightStatistics(ledger.limit, ledger.used, ledger.in_flight, self._waiting, self.banned_for, self._bans)
+        return WeightStatistics(
+            limit=ledger.limit,
+            used=ledger.used,
+            in_flight=ledger.in_flight,
+            waiting=self._waiting,
+            banned_for=self.banned_for,
+            bans=self._bans,
+            spent=dict(self._spent),
+        )
 
     def check_share(self, share: float, refused: str) -> None:
         """Raise `RateLimited` when more than ``share`` of the weight is used: the rest is kept for live series.

@@ -18,7 +18,7 @@ import trio
 
 from candlesync.binance.public import PublicPath, Values
 from candlesync.binance.rest import PassedOn
-from candlesync.binance.weight import MINUTE, WeightBudget
+from candlesync.binance.weight import MINUTE, Purpose, WeightBudget, spending_for
 from candlesync.core.allowance import Allowances
 from candlesync.errors import RateLimited, UpstreamUnavailable
 from candlesync.sharing import Sharing
@@ -180,7 +180,7 @@ class Passing:
         settings = self._settings
         self.budget.check_share(settings.share, "nothing is passed on to Binance now")
         values = dict(question.values)
-        with trio.move_on_after(settings.patience):
+        with trio.move_on_after(settings.patience), spending_for(Purpose.PASSED_ON):
             async with self._places:
                 answer = await self._upstream.pass_on(
                     path.path,

@@ -8,8 +8,11 @@ from functools import partial
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from candlesync.binance.stream import StreamSettings
+from candlesync.config import Settings
+from candlesync.core.audit import AuditSettings
 from candlesync.core.interval import MINUTE
-from candlesync.simulator.faults import RestBanned, RestDown
+from candlesync.simulator.faults import Drop, Refuse, RestBanned, RestDown
 from candlesync.simulator.settings import DEFAULT_START
 from tests.asgi import open_socket
 from tests.builders import candle, minute
@@ -130,6 +133,63 @@ async def test_streams_and_those_that_departed(autojump_clock: MockClock) -> Non
             found = await samples(world)
             assert found["candlesync_binance_departures_taken_total", ()] == 2
             assert found["candlesync_binance_departures_held", ()] == 0
+
+
+async def test_what_the_request_weight_was_spent_for(autojump_clock: MockClock) -> None:
+    """The first minute: what Binance has counted is the sum, and nothing of it is told twice."""
+    async with open_door(Settings(symbols=("BTCUSDT",))) as door:
+        await door.world.until_live()
+        first = by_label(await samples(door.world), "candlesync_rest_weight_spent_total")
+        assert first.keys() - {"listing", "audit"} == {"series"}
+        for path in ("/api/v3/time", "/api/v3/depth?symbol=BTCUSDT&limit=1000", "/api/v3/ticker/24hr?symbol=BTCUSDT"):
+            assert (await door.get(path)).status_code == 200
+        assert (await door.world.get("/udf/time")).status_code == 200
+        assert (await door.world.get("/symbols")).status_code == 200
+        before = DEFAULT_START // 1000 - 400_000
+        assert (await door.world.get(f"/candles/BTCUSDT/1m?before={before}&limit=10")).status_code == 200
+        found = await samples(door.world)
+        spent = by_label(found, "candlesync_rest_weight_spent_total")
+        assert sum(spent.values()) == found["candlesync_rest_weight_used", ()]
+        # rest-api.md: time 1 (twice), depth of 1000 50, the ticker of one symbol 2; exchangeInfo 20; klines 2.
+        assert spent.pop("audit", 0) in {0, 2}
+        assert spent == {"series": first["series"], "passed_on": 1 + 50 + 2 + 1, "listing": 20, "older": 2}
+        await trio.sleep(300)
+        found = await samples(door.world)
+        questions = found["candlesync_audit_questions_total", ()]
+        assert questions > 0
+        spent = by_label(found, "candlesync_rest_weight_spent_total")
+        assert spent["audit"] == 2 * questions
+        assert spent["series"] == first["series"]
+        requests = [request for request in door.upstream if request.url.path == "/api/v3/klines"]
+        assert spent["series"] + spent["audit"] + spent["older"] == 2 * len(requests)
+
+
+async def test_what_goes_to_binance_again_or_is_on_its_way(autojump_clock: MockClock) -> None:
+    settings = Settings(symbols=("BTCUSDT", "ETHUSDT"), audit=AuditSettings(share=0))
+    async with open_door(settings) as door:
+        for symbol in ("BTCUSDT", "ETHUSDT"):
+            await door.world.until_live(symbol)
+        found = await samples(door.world)
+        assert found["candlesync_info", ("0.1.0", "spot")] == 1
+        assert found["candlesync_stream_attempts_used", ()] == found["candlesync_stream_connects_total", ()] == 2
+        assert found["candlesync_stream_attempts_limit", ()] == 250
+        assert found["candlesync_rest_retries_total", ()] == 0
+        assert found["candlesync_rest_weight_in_flight", ()] == 0
+        door.world.exchange.add_fault(RestDown(seconds=0.1, status=503))
+        asked = len(door.upstream)
+        assert (await door.get("/api/v3/depth?symbol=BTCUSDT&limit=1000")).status_code == 200
+        assert (await samples(door.world))["candlesync_rest_retries_total", ()] == len(door.upstream) - asked - 1 > 0
+        door.world.exchange.add_fault(RestDown(seconds=3, status=None, delay=2.0))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(door.get, "/api/v3/depth?symbol=ETHUSDT&limit=1000")
+            await trio.sleep(1)
+            assert (await samples(door.world))["candlesync_rest_weight_in_flight", ()] == 50
+        door.world.exchange.add_fault(Refuse(status=429, seconds=5))
+        door.world.exchange.add_fault(Drop())
+        await trio.sleep(10)
+        found = await samples(door.world)
+        assert 100 < found["candlesync_stream_held_seconds", ()] < StreamSettings().limited_pause
+        assert found["candlesync_stream_attempts_waiting", ()] == 2
 
 
 async def test_clients_of_the_streams_that_this_server_ended_are_among_the_evictions() -> None:
