@@ -59,6 +59,8 @@ class Metrics(Collector):
             states.add_metric([state.value], sum(topic.state is state for topic in topics))
         yield states
         yield GaugeMetricFamily("candlesync_symbols", "Symbols followed", value=self._supervisor.symbol_count)
+        text = "Symbols that may be followed at once"
+        yield GaugeMetricFamily("candlesync_symbols_limit", text, value=self._supervisor.most_symbols)
         yield CounterMetricFamily(
             "candlesync_symbol_restarts", "Times that a symbol's task died", value=self._supervisor.restarts
         )

@@ -16,7 +16,7 @@ from candlesync.web.requests import STATUSES, Requests
 
 _REFUSALS = (
     *("connections", "connections_per_address", "request_rate", "frame_rate", "origin", "token", "message_rate"),
-    "new_series",
+    *("new_series", "symbols"),
 )
 _EVICTIONS = ("too_slow", "cut_off", "too_old", "too_many", "binary_message", "going_down")
 
@@ -52,7 +52,7 @@ def client_metrics(
     yield GaugeMetricFamily("candlesync_connections_limit", "Connections allowed", value=connections.most)
     late = sockets.messages_refused + sum(session.refused for session in sessions)
     refused = access.refused + connections.refused
-    refused.update(message_rate=late, new_series=supervisor.refused_starts)
+    refused.update(message_rate=late, new_series=supervisor.refused_starts, symbols=supervisor.refused_symbols)
     text = "What clients were refused, by reason"
     yield counter_by("candlesync_refused", text, "reason", refused, _REFUSALS)
     ended = {**sockets.ended, "cut_off": connections.cut_off()}

@@ -153,6 +153,7 @@ async def test_what_clients_were_refused_by_reason() -> None:
         "token",
         "message_rate",
         "new_series",
+        "symbols",
     }
     for _ in range(3):
         await web.asked("/symbols")
