@@ -17,7 +17,8 @@ from typing import Protocol
 import msgspec
 import trio
 
-from candlesync.binance.weight import Purpose, WeightBudget, spending_for
+from candlesync.binance.purpose import Purpose, spending_for
+from candlesync.binance.weight import WeightBudget
 from candlesync.core.candle import Candle, Series
 from candlesync.core.entry import Entry
 from candlesync.core.page import ROWS, Page, assemble, off_grid, page_before

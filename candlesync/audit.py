@@ -16,8 +16,9 @@ import msgspec
 import structlog
 import trio
 
+from candlesync.binance.purpose import Purpose, spending_for
 from candlesync.binance.venue import SPOT
-from candlesync.binance.weight import MINUTE, Purpose, WeightBudget, spending_for
+from candlesync.binance.weight import MINUTE, WeightBudget
 from candlesync.core.audit import Agenda, AuditSettings, Finding, Question
 from candlesync.core.candle import Series
 from candlesync.core.sync import State

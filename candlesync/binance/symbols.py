@@ -14,8 +14,8 @@ import structlog
 import trio
 
 from candlesync.binance.listing import SymbolInfo
+from candlesync.binance.purpose import Purpose, spending_for
 from candlesync.binance.rest import Rest
-from candlesync.binance.weight import Purpose, spending_for
 from candlesync.core.interval import Interval
 from candlesync.errors import UnknownSymbol, UpstreamUnavailable
 

@@ -14,16 +14,14 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from types import TracebackType
 from typing import Self
 
 import trio
 
+from candlesync.binance.purpose import Purpose, spent_for
 from candlesync.binance.recovery import Recovery
 from candlesync.errors import RateLimited
 
@@ -32,34 +30,6 @@ _FOR_TURN = 0.5
 nothing."""
 MINUTE = 60.0
 """Seconds that Binance counts weight over."""
-
-
-class Purpose(Enum):
-    """What request weight is spent for."""
-
-    SERIES = "series"
-    """What is live, or is to be: first candles, what was missed, and whether the newest are true."""
-    AUDIT = "audit"
-    """The comparison of what is live."""
-    LISTING = "listing"
-    """The list of symbols."""
-    OLDER = "older"
-    """Candles before what the store holds, for clients that ask for them."""
-    PASSED_ON = "passed_on"
-    """What else clients ask, and Binance answers."""
-
-
-_purpose: ContextVar[Purpose] = ContextVar("purpose", default=Purpose.SERIES)
-
-
-@contextmanager
-def spending_for(purpose: Purpose) -> Iterator[None]:
-    """Have the weight that is spent in the block, by this task, counted to ``purpose``."""
-    token = _purpose.set(purpose)
-    try:
-        yield
-    finally:
-        _purpose.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +189,7 @@ class Spend:
     def sent(self) -> None:
         """Call once, at the moment of sending: from here on Binance may count the request."""
         self._sent = True
-        self._budget._spent[_purpose.get()] += self._entry.weight
+        self._budget._spent[spent_for()] += self._entry.weight
 
     def report(self, used: int | None) -> None:
         """Pass on what the answer's ``X-MBX-USED-WEIGHT-1M`` says; `None` when it says nothing readable."""

@@ -12,8 +12,8 @@ from candlesync import __version__
 from candlesync.archive import Archive
 from candlesync.audit import Audit
 from candlesync.binance.pool import FeedPool
+from candlesync.binance.purpose import Purpose
 from candlesync.binance.rest import Rest
-from candlesync.binance.weight import Purpose
 from candlesync.core.candle import Series
 from candlesync.leases import SharedOwnership
 from candlesync.store.redis import RedisStore

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from candlesync.binance.weight import Entry, Ledger, Purpose, WeightBudget, WeightSettings, spending_for
+from candlesync.binance.purpose import Purpose, spending_for
+from candlesync.binance.weight import Entry, Ledger, WeightBudget, WeightSettings
 from candlesync.errors import RateLimited
 
 

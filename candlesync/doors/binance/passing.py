@@ -17,8 +17,9 @@ import msgspec
 import trio
 
 from candlesync.binance.public import PublicPath, Values
+from candlesync.binance.purpose import Purpose, spending_for
 from candlesync.binance.rest import PassedOn
-from candlesync.binance.weight import MINUTE, Purpose, WeightBudget, spending_for
+from candlesync.binance.weight import MINUTE, WeightBudget
 from candlesync.core.allowance import Allowances
 from candlesync.errors import RateLimited, UpstreamUnavailable
 from candlesync.sharing import Sharing

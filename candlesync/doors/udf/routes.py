@@ -10,9 +10,9 @@ import trio
 from quart import Blueprint, Response, request
 
 from candlesync.archive import Archive
+from candlesync.binance.purpose import Purpose, spending_for
 from candlesync.binance.rest import Rest
 from candlesync.binance.symbols import Symbols
-from candlesync.binance.weight import Purpose, spending_for
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.doors.udf import history
