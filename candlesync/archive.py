@@ -17,6 +17,7 @@ from typing import Protocol
 import msgspec
 import trio
 
+from candlesync.binance.purpose import Purpose, spending_for
 from candlesync.binance.weight import WeightBudget
 from candlesync.core.candle import Candle, Series
 from candlesync.core.entry import Entry
@@ -70,8 +71,12 @@ class ArchiveStatistics:
     """Pages read from Binance."""
     kept: int
     """Pages that were here when they were wanted."""
+    shared: int
+    """Pages that were being read for somebody else when they were wanted."""
     refused_for_weight: int
     """Pages that were not read because the weight is needed otherwise, or Binance asks to wait."""
+    failures: int
+    """Pages that could not be read: Binance did not answer usably, or not in time."""
     pages: int
     """That are held now."""
 
@@ -114,11 +119,20 @@ class Archive:
         self._begins: OrderedDict[Series, int] = OrderedDict()
         self._read_pages = 0
         self._kept_pages = 0
+        self._shared_pages = 0
         self._refused_for_weight = 0
+        self._failures = 0
 
     def statistics(self) -> ArchiveStatistics:
         """What has been read until now."""
-        return ArchiveStatistics(self._read_pages, self._kept_pages, self._refused_for_weight, len(self._pages))
+        return ArchiveStatistics(
+            read=self._read_pages,
+            kept=self._kept_pages,
+            shared=self._shared_pages,
+            refused_for_weight=self._refused_for_weight,
+            failures=self._failures,
+            pages=len(self._pages),
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read for those who ask, until cancelled."""
@@ -184,7 +198,9 @@ class Archive:
             self._pages.move_to_end((series, page.first))
             self._kept_pages += 1
             return kept
-        return await self._readings.get((series, page.first, until), partial(self._count, series, page, until))
+        key = (series, page.first, until)
+        self._shared_pages += self._readings.is_under_way(key)
+        return await self._readings.get(key, partial(self._count, series, page, until))
 
     async def _count(self, series: Series, page: Page, until: int) -> _Kept:
         try:
@@ -192,10 +208,13 @@ class Archive:
         except RateLimited:
             self._refused_for_weight += 1
             raise
+        except UpstreamUnavailable:
+            self._failures += 1
+            raise
 
     async def _read(self, series: Series, page: Page, until: int) -> _Kept:
         self._klines.budget.check_share(self._settings.share, "older history is not read now")
-        with trio.move_on_after(self._settings.patience):
+        with trio.move_on_after(self._settings.patience), spending_for(Purpose.OLDER):
             async with self._places:
                 kept = await self._ask(series, msgspec.structs.replace(page, end=until))
                 self._read_pages += 1

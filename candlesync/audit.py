@@ -16,6 +16,7 @@ import msgspec
 import structlog
 import trio
 
+from candlesync.binance.purpose import Purpose, spending_for
 from candlesync.binance.venue import SPOT
 from candlesync.binance.weight import MINUTE, WeightBudget
 from candlesync.core.audit import Agenda, AuditSettings, Finding, Question
@@ -144,7 +145,8 @@ class Audit:
         synchronizer = self._synchronizers[question.series]
         self._questions += 1
         try:
-            comparison = await synchronizer.audit(question)
+            with spending_for(Purpose.AUDIT):
+                comparison = await synchronizer.audit(question)
         except (UpstreamUnavailable, UnknownSymbol) as error:
             # A symbol that is listed no more is the sync's business, as soon as it asks.
             self._failures += 1

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 
 import httpx
@@ -33,6 +34,7 @@ from candlesync.core.interval import Interval
 from candlesync.core.record import Record
 from candlesync.doors.binance.departures import Departures
 from candlesync.doors.binance.klines import Klines
+from candlesync.doors.binance.metrics import passing_metrics, stream_metrics
 from candlesync.doors.binance.passing import Passing
 from candlesync.doors.binance.rest import BinanceRest
 from candlesync.doors.binance.streams import stream_routes
@@ -51,6 +53,15 @@ from candlesync.web.app import create_app
 from candlesync.web.connections import Connections
 from candlesync.web.live import Sockets
 from candlesync.web.metrics import Metrics
+from candlesync.web.metrics_clients import client_metrics, request_metrics
+from candlesync.web.metrics_upstream import (
+    archive_metrics,
+    audit_metrics,
+    lease_metrics,
+    store_metrics,
+    upstream_metrics,
+)
+from candlesync.web.requests import Requests
 from candlesync.web.stopping import Stopping
 from candlesync.websocket import Connect, open_websocket
 
@@ -122,23 +133,25 @@ class Service:
         binance = BinanceRest(klines, self._passing)
         departures = Departures()
         access = Access(settings.access, FORMS)
+        requests = Requests(FORMS)
         self.connections = Connections(
             settings.max_connections, settings.access.connections or inf, settings.access.callers, settings.message_rate
         )
         """For who listens: what to let in."""
-        metrics = Metrics(
-            self.hub,
-            self.supervisor,
-            self._rest,
-            self._feeds,
-            sockets,
-            record=record,
-            access=access,
-            connections=self.connections,
-            nodes=self.nodes,
-            redis=self._redis,
-            audit=self._audit,
-        )
+        sources = [
+            partial(upstream_metrics, self._rest, self._feeds),
+            partial(archive_metrics, self._archive),
+            partial(audit_metrics, self._audit, self.supervisor.pinned),
+            partial(client_metrics, self.hub, self.supervisor, sockets, access, self.connections),
+            partial(request_metrics, requests),
+            partial(passing_metrics, self._passing),
+            partial(stream_metrics, sockets, departures),
+        ]
+        if self.nodes is not None:
+            sources.append(partial(lease_metrics, self.nodes))
+        if self._redis is not None:
+            sources.append(partial(store_metrics, self._redis))
+        metrics = Metrics(self.hub, self.supervisor, record, sources)
         self.app: QuartTrio = create_app(
             self.supervisor,
             symbols,
@@ -147,6 +160,7 @@ class Service:
             self.stopping,
             archive=self._archive,
             access=access,
+            requests=requests,
             nodes=self.nodes,
             is_alive=lambda: self._runs,
             doors=[

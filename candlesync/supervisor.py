@@ -132,6 +132,8 @@ class Supervisor:
         """Of the symbols that are let go, but whose tasks have not ended yet."""
         self.restarts = 0
         """How often a symbol's task has died."""
+        self.refused_symbols = 0
+        """How often somebody asked for one more symbol than are followed at once."""
         self._starts = _Starts(settings)
         self._nursery: trio.Nursery | None = None
 
@@ -225,6 +227,11 @@ class Supervisor:
         return reasons
 
     @property
+    def most_symbols(self) -> int:
+        """How many may be followed at once."""
+        return self._settings.max_symbols
+
+    @property
     def refused_starts(self) -> int:
         """How many series clients asked for too early."""
         return self._starts.refused
@@ -258,6 +265,7 @@ class Supervisor:
         followed = self._followed.get(series.symbol)
         if followed is None:
             if len(self._followed) >= self._settings.max_symbols and series not in self._pinned:
+                self.refused_symbols += 1
                 raise TooMany(f"this server follows at most {self._settings.max_symbols} symbols at once")
             predecessor = self._ending.get(series.symbol)
             followed = self._followed[series.symbol] = _Followed(series.symbol, predecessor)

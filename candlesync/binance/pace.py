@@ -19,14 +19,14 @@ class SlidingWindow:
     """At most ``limit`` events in any ``period`` seconds. The caller says what time it is."""
 
     def __init__(self, limit: int, period: float) -> None:
-        self._limit = limit
+        self.limit = limit
         self._period = period
         # One more event is allowed when the ``limit``-th last is a period ago; older ones do not matter.
         self._taken: deque[float] = deque(maxlen=limit)
 
     def opens(self, now: float) -> float:
         """The first moment, ``now`` or later, at which one more event is allowed."""
-        if len(self._taken) < self._limit:
+        if len(self._taken) < self.limit:
             return now
         return max(now, self._taken[0] + self._period)
 
@@ -83,6 +83,8 @@ class Seldom:
 class PaceStatistics:
     """A snapshot."""
 
+    limit: int
+    """Attempts that are made at most in the period for which they count."""
     used: int
     """Attempts that count against the limit now."""
     waiting: int
@@ -124,4 +126,5 @@ class ConnectionPace:
         now = trio.current_time()
         lock = self._next.statistics()
         waiting = lock.tasks_waiting + lock.locked
-        return PaceStatistics(self._window.used(now), waiting, max(0.0, self._held_until - now))
+        held_for = max(0.0, self._held_until - now)
+        return PaceStatistics(self._window.limit, self._window.used(now), waiting, held_for)

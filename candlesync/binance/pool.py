@@ -20,7 +20,7 @@ import trio
 from candlesync.binance.delay import EventDelay
 from candlesync.binance.feed import Feed, FeedStatistics, Sink
 from candlesync.binance.hosts import Hosts
-from candlesync.binance.pace import ConnectionPace
+from candlesync.binance.pace import ConnectionPace, PaceStatistics
 from candlesync.binance.stream import StreamSettings
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import INTERVALS, Interval
@@ -63,6 +63,8 @@ class PoolStatistics:
     delay: EventDelay
     dropped: int
     """Frames dropped because a symbol's task, on a shared feed, did not take them in time; since the pool was made."""
+    pace: PaceStatistics
+    """Of all connection attempts."""
     url: str
     """The host that is connected to: another than the first when that one has refused the location."""
 
@@ -133,7 +135,14 @@ class FeedPool:
         dropped = self._dropped + sum(mailbox.dropped for mailbox in self._mailboxes.values())
         feeds = tuple(feed.statistics() for feed in self._feeds.values())
         sums = {name: self._gone[name] + sum(getattr(feed, name) for feed in feeds) for name in _SUMMED}
-        return PoolStatistics(feeds=feeds, **sums, delay=self._delay, dropped=dropped, url=self._hosts.url)
+        return PoolStatistics(
+            feeds=feeds,
+            **sums,
+            delay=self._delay,
+            dropped=dropped,
+            pace=self._pace.statistics(),
+            url=self._hosts.url,
+        )
 
     @asynccontextmanager
     async def _own_feed(self, symbol: str, sink: Sink) -> AsyncIterator[SymbolFeed]:

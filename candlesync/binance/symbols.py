@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from candlesync.binance.listing import SymbolInfo
+from candlesync.binance.purpose import Purpose, spending_for
 from candlesync.binance.rest import Rest
 from candlesync.core.interval import Interval
 from candlesync.errors import UnknownSymbol, UpstreamUnavailable
@@ -104,7 +105,8 @@ class Symbols:
 
     async def _load(self) -> None:
         try:
-            info = await self._rest.exchange_info(patience=self._settings.patience)
+            with spending_for(Purpose.LISTING):
+                info = await self._rest.exchange_info(patience=self._settings.patience)
         except UpstreamUnavailable as error:
             self._failure = error
             self._failed_at = trio.current_time()

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import trio
 
+from candlesync.binance.purpose import Purpose, spent_for
 from candlesync.binance.recovery import Recovery
 from candlesync.errors import RateLimited
 
@@ -72,6 +73,8 @@ class WeightStatistics:
     """Seconds for which Binance has told us not to ask; 0 when it has not."""
     bans: int
     """How often it has told us so; again before the end of a ban is the same one."""
+    spent: Mapping[Purpose, int]
+    """Weight of all that was sent since the start, as Binance documents it, by what it was for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,8 +187,9 @@ class Spend:
         self._used: int | None = None
 
     def sent(self) -> None:
-        """Call at the moment of sending: from here on Binance may count the request."""
+        """Call once, at the moment of sending: from here on Binance may count the request."""
         self._sent = True
+        self._budget._spent[spent_for()] += self._entry.weight
 
     def report(self, used: int | None) -> None:
         """Pass on what the answer's ``X-MBX-USED-WEIGHT-1M`` says; `None` when it says nothing readable."""
@@ -214,6 +218,7 @@ class WeightBudget:
         """Why the last request that had no answer of use had none."""
         self._waiting = 0
         self._bans = 0
+        self._spent = Counter[Purpose]()
         self._changed = trio.Event()
         """Set, and replaced, at each change that a waiting caller may have to hear of."""
 
@@ -233,7 +238,15 @@ class WeightBudget:
         """The budget as it is now."""
         ledger = self._ledger
         ledger.roll(trio.current_time())
-        return WeightStatistics(ledger.limit, ledger.used, ledger.in_flight, self._waiting, self.banned_for, self._bans)
+        return WeightStatistics(
+            limit=ledger.limit,
+            used=ledger.used,
+            in_flight=ledger.in_flight,
+            waiting=self._waiting,
+            banned_for=self.banned_for,
+            bans=self._bans,
+            spent=dict(self._spent),
+        )
 
     def check_share(self, share: float, refused: str) -> None:
         """Raise `RateLimited` when more than ``share`` of the weight is used: the rest is kept for live series.

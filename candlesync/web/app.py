@@ -26,6 +26,7 @@ from candlesync.web.live import Sockets, refuse
 from candlesync.web.page import page_routes
 from candlesync.web.ready import ReadyAnswers
 from candlesync.web.refusal import EXPOSED, Refusal, refusal_of
+from candlesync.web.requests import Requests
 from candlesync.web.stopping import Stopping
 
 _log = structlog.get_logger(__name__)
@@ -72,6 +73,7 @@ def create_app(
     *,
     archive: Archive,
     access: Access,
+    requests: Requests,
     nodes: Nodes | None = None,
     doors: Iterable[Blueprint] = (),
     is_alive: Callable[[], bool] = lambda: True,
@@ -79,8 +81,8 @@ def create_app(
     """The application over the parts that serve it, and the ``doors`` for programs that speak other protocols.
 
     ``stopping`` is set when the server goes down; ``nodes`` are those that share its store, if there are any;
-    ``is_alive`` says whether the service behind it runs. ``access`` stands before all that answers. ``archive`` has
-    what is older than the store. ``doors`` are the routes of other APIs.
+    ``is_alive`` says whether the service behind it runs. ``access`` stands before all that answers, and ``requests``
+    before that. ``archive`` has what is older than the store. ``doors`` are the routes of other APIs.
     """
     app = QuartTrio(__name__, static_folder=None)
     app.websocket_class = _Websocket
@@ -125,7 +127,7 @@ def create_app(
         return response
 
     _allow_all_origins(app)
-    app.asgi_app = access.before(app.asgi_app)  # type: ignore[method-assign] # Quart's documented place for middleware
+    app.asgi_app = requests.before(access.before(app.asgi_app))  # type: ignore[method-assign] # Quart's documented place for middleware
     return app
 
 

@@ -25,6 +25,8 @@ class Closing(msgspec.Struct, frozen=True):
 
     code: int
     reason: str
+    counted_as: str = ""
+    """What it is among the evictions, where the reason has words of its own."""
 
 
 GOING_DOWN = Closing(1012, "going_down")

@@ -12,8 +12,15 @@ from candlesync.core.histogram import Histogram
 
 def histogram(name: str, text: str, values: Histogram) -> HistogramMetricFamily:
     """A histogram as it stands."""
-    buckets = [("+Inf" if isinf(bound) else str(bound), float(count)) for bound, count in values.cumulative()]
-    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=values.sum)
+    return HistogramMetricFamily(name, text, buckets=_buckets(values), sum_value=values.sum)
+
+
+def histogram_by(name: str, text: str, label: str, histograms: Mapping[str, Histogram]) -> HistogramMetricFamily:
+    """A histogram for each value of a label, as they stand."""
+    family = HistogramMetricFamily(name, text, labels=[label])
+    for value, values in histograms.items():
+        family.add_metric([value], _buckets(values), values.sum)
+    return family
 
 
 def counter_by(
@@ -24,3 +31,7 @@ def counter_by(
     for value in known:
         family.add_metric([value], counts.get(value, 0))
     return family
+
+
+def _buckets(values: Histogram) -> list[tuple[str, float]]:
+    return [("+Inf" if isinf(bound) else str(bound), float(count)) for bound, count in values.cumulative()]

@@ -45,6 +45,10 @@ class Sockets:
         """By sockets that are closed."""
         self.messages_refused = 0
         """The same."""
+        self.opened = Counter[str]()
+        """How many there have been, by API."""
+        self.refused = Counter[str]()
+        """How many could not be opened, by API."""
         self.ended = Counter[str]()
         """How many sockets this server has ended, by reason."""
         stopping.on_set(self._say_goodbye)
@@ -75,11 +79,11 @@ class Sockets:
 
         return routes
 
-    async def serve(self, open_session: OpenSession, refused: Refused) -> Response | None:
+    async def serve(self, api: str, open_session: OpenSession, refused: Refused) -> Response | None:
         """Serve the WebSocket of this request as one of the open sockets, to its end.
 
-        ``open_session`` may raise what a client can be told, which ``refused`` then tells: by the answer that it gives,
-        or after having accepted the socket.
+        It counts to an ``api``. ``open_session`` may raise what a client can be told, which ``refused`` then tells: by
+        the answer that it gives, or after having accepted the socket.
         """
         try:
             if self._stopping.is_set():
@@ -87,14 +91,16 @@ class Sockets:
             line = cast("Line | None", websocket.scope.get("extensions", {}).get(LINE))
             session = await open_session(Channel(websocket.receive, websocket.send, line))
         except CandlesyncError as error:
+            self.refused[api] += 1
             return await refused(error)
+        self.opened[api] += 1
         self.open.add(session)
         if self._stopping.is_set():  # since it was asked above
             session.close(GOING_DOWN)
         try:
             await websocket.accept()
             closing = await session.run()
-            self.ended[closing.reason] += 1
+            self.ended[closing.counted_as or closing.reason] += 1
             await websocket.close(closing.code, closing.reason)
         finally:
             session.end()  # it may not have come to run
@@ -109,7 +115,7 @@ class Sockets:
             session.pace = Pace(self._message_rate, self._message_burst)
             return session
 
-        return await self.serve(open_with_pace, _refused)
+        return await self.serve("candles", open_with_pace, _refused)
 
     def _say_goodbye(self) -> None:
         for session in self.open:

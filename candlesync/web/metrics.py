@@ -6,63 +6,35 @@ it chose them. Clients choose the others; those are counted together (``symbol="
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import trio
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from candlesync.audit import Audit
-from candlesync.binance.pool import FeedPool
-from candlesync.binance.rest import Rest
 from candlesync.core.candle import Series
 from candlesync.core.record import Record
 from candlesync.core.sync import State
 from candlesync.hub import Hub
-from candlesync.leases import SharedOwnership
-from candlesync.store.redis import RedisStore
 from candlesync.supervisor import Supervisor
-from candlesync.web.access import Access
-from candlesync.web.connections import Connections
 from candlesync.web.families import histogram
-from candlesync.web.live import Sockets
-from candlesync.web.metrics_clients import client_metrics
-from candlesync.web.metrics_upstream import audit_metrics, lease_metrics, store_metrics, upstream_metrics
 
 _LABELS = ("symbol", "interval")
 _OTHER = ["other", "other"]
 
+Source = Callable[[], Iterable[Metric]]
+"""Gives the metrics of some parts, as they are when it is called."""
+
 
 class Metrics(Collector):
-    """Collects when it is asked, from the live parts."""
+    """Collects when it is asked, from the live parts: those of the series itself, and what the ``sources`` give."""
 
-    def __init__(
-        self,
-        hub: Hub,
-        supervisor: Supervisor,
-        rest: Rest,
-        feeds: FeedPool,
-        sockets: Sockets,
-        *,
-        record: Record,
-        access: Access,
-        connections: Connections,
-        nodes: SharedOwnership | None = None,
-        redis: RedisStore | None = None,
-        audit: Audit | None = None,
-    ) -> None:
+    def __init__(self, hub: Hub, supervisor: Supervisor, record: Record, sources: Iterable[Source] = ()) -> None:
         self._hub = hub
         self._supervisor = supervisor
-        self._rest = rest
-        self._feeds = feeds
-        self._sockets = sockets
         self._record = record
-        self._access = access
-        self._connections = connections
-        self._nodes = nodes
-        self._redis = redis
-        self._audit = audit
+        self._sources = tuple(sources)
 
     def registry(self) -> CollectorRegistry:
         """A registry with these metrics, and those of the process: memory, CPU, open files."""
@@ -77,14 +49,8 @@ class Metrics(Collector):
         yield from self._syncs()
         yield from self._healing()
         yield from self._delays()
-        yield from upstream_metrics(self._rest, self._feeds)
-        yield from client_metrics(self._hub, self._supervisor, self._sockets, self._access, self._connections)
-        if self._nodes is not None:
-            yield from lease_metrics(self._nodes)
-        if self._redis is not None:
-            yield from store_metrics(self._redis)
-        if self._audit is not None:
-            yield from audit_metrics(self._audit, self._supervisor.pinned)
+        for source in self._sources:
+            yield from source()
 
     def _series(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("candlesync_series", "Series followed, by state", labels=["state"])
@@ -93,6 +59,8 @@ class Metrics(Collector):
             states.add_metric([state.value], sum(topic.state is state for topic in topics))
         yield states
         yield GaugeMetricFamily("candlesync_symbols", "Symbols followed", value=self._supervisor.symbol_count)
+        text = "Symbols that may be followed at once"
+        yield GaugeMetricFamily("candlesync_symbols_limit", text, value=self._supervisor.most_symbols)
         yield CounterMetricFamily(
             "candlesync_symbol_restarts", "Times that a symbol's task died", value=self._supervisor.restarts
         )

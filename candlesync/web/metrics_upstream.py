@@ -8,8 +8,11 @@ from urllib.parse import urlsplit
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from candlesync import __version__
+from candlesync.archive import Archive
 from candlesync.audit import Audit
 from candlesync.binance.pool import FeedPool
+from candlesync.binance.purpose import Purpose
 from candlesync.binance.rest import Rest
 from candlesync.core.candle import Series
 from candlesync.leases import SharedOwnership
@@ -24,11 +27,23 @@ def upstream_metrics(client: Rest, feeds: FeedPool) -> Iterator[Metric]:
     """Of Binance's REST and streams."""
     rest, weight, pool = client.statistics(), client.budget.statistics(), feeds.statistics()
     yield CounterMetricFamily("candlesync_rest_requests", "REST requests sent", value=rest.requests)
+    info = GaugeMetricFamily("candlesync_info", "What runs here, and whom it follows", labels=["version", "venue"])
+    info.add_metric([__version__, client.venue.name], 1)
+    yield info
+    yield CounterMetricFamily("candlesync_rest_retries", "Of them, those that asked again", value=rest.retries)
     kinds = dict.fromkeys((*_FAILURES, *rest.failures))
     yield counter_by("candlesync_rest_failures", "REST requests failed, by kind", "kind", rest.failures, kinds)
     yield histogram("candlesync_rest_latency_seconds", "Seconds that a whole REST answer took", rest.latencies)
     yield GaugeMetricFamily("candlesync_rest_weight_used", "Request weight used in this minute", value=weight.used)
     yield GaugeMetricFamily("candlesync_rest_weight_limit", "Request weight allowed a minute", value=weight.limit)
+    text = "Request weight of what is sent and not answered yet"
+    yield GaugeMetricFamily("candlesync_rest_weight_in_flight", text, value=weight.in_flight)
+    spent = {purpose.value: weight.spent.get(purpose, 0) for purpose in Purpose}
+    text = (
+        "Request weight of all that was sent, by what it was for: series that are followed, their audit, the listing "
+        "of symbols, and for clients: older candles, and what was passed on"
+    )
+    yield counter_by("candlesync_rest_weight_spent", text, "purpose", spent, spent)
     yield GaugeMetricFamily("candlesync_rest_waiting", "Requests that wait for weight", value=weight.waiting)
     yield GaugeMetricFamily("candlesync_rest_banned_seconds", "Seconds for which REST bans us", value=weight.banned_for)
     yield CounterMetricFamily("candlesync_rest_bans", "Times that REST told us to wait (429, 418)", value=weight.bans)
@@ -46,6 +61,13 @@ def upstream_metrics(client: Rest, feeds: FeedPool) -> Iterator[Metric]:
     yield hosts
     dropped = "Frames that a symbol on a shared connection did not take in time"
     yield CounterMetricFamily("candlesync_stream_dropped_frames", dropped, value=pool.dropped)
+    for name, value, text in (
+        ("attempts_used", pool.pace.used, "Connection attempts of the last 5 minutes, for which Binance counts them"),
+        ("attempts_limit", pool.pace.limit, "Connection attempts that are made in 5 minutes at most"),
+        ("attempts_waiting", pool.pace.waiting, "Connections that wait for their turn to be made"),
+        ("held_seconds", pool.pace.held_for, "Seconds for which Binance has told us not to connect"),
+    ):
+        yield GaugeMetricFamily(f"candlesync_stream_{name}", text, value=value)
     connected = sum(feed.connected for feed in pool.feeds)
     yield GaugeMetricFamily("candlesync_stream_connections", "Connections open", value=connected)
     text = "Seconds from Binance's event time to a frame's arrival, where the clocks agree; of one frame in eight"
@@ -74,6 +96,20 @@ def audit_metrics(audit: Audit, pinned: AbstractSet[Series]) -> Iterator[Metric]
         if series in pinned:
             ages.add_metric([series.symbol, str(series.interval)], age)
     yield ages
+
+
+def archive_metrics(archive: Archive) -> Iterator[Metric]:
+    """Of the history before what the store holds."""
+    statistics = archive.statistics()
+    for name, attribute, text in (
+        ("read", "read", "Pages of older history read from Binance"),
+        ("kept", "kept", "Pages that were held when they were wanted"),
+        ("shared", "shared", "Pages that were being read for somebody else when they were wanted"),
+        ("refused", "refused_for_weight", "Pages not read because the request weight is kept for live series"),
+        ("failures", "failures", "Pages that could not be read"),
+    ):
+        yield CounterMetricFamily(f"candlesync_archive_{name}", text, value=getattr(statistics, attribute))
+    yield GaugeMetricFamily("candlesync_archive_pages", "Pages held", value=statistics.pages)
 
 
 def lease_metrics(nodes: SharedOwnership) -> Iterator[Metric]:

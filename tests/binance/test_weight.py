@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from candlesync.binance.purpose import Purpose, spending_for
 from candlesync.binance.weight import Entry, Ledger, WeightBudget, WeightSettings
 from candlesync.errors import RateLimited
 
@@ -179,6 +180,37 @@ async def test_what_was_not_sent_costs_nothing_and_what_was_not_answered_does() 
     with await budget.spend(4, patience=0) as spend:
         spend.sent()
     assert (budget.statistics().used, budget.statistics().in_flight) == (4, 0)
+
+
+async def test_what_was_sent_counts_to_what_it_was_for_answered_or_not() -> None:
+    budget = small_budget(limit=100)
+    await use(budget, 4, 4)
+    with spending_for(Purpose.AUDIT):
+        await use(budget, 2, 6)
+        with spending_for(Purpose.OLDER):
+            await use(budget, 3, None)
+        with pytest.raises(ZeroDivisionError), spending_for(Purpose.LISTING):
+            raise ZeroDivisionError
+        await use(budget, 2, 11)
+        with await budget.spend(50, patience=0):
+            pass  # not sent
+    await use(budget, 1, 12)
+    assert budget.statistics().spent == {Purpose.SERIES: 5, Purpose.AUDIT: 4, Purpose.OLDER: 3}
+
+
+async def test_tasks_side_by_side_spend_for_what_each_is_for(autojump_clock: MockClock) -> None:
+    budget = small_budget(limit=100)
+
+    async def work(purpose: Purpose, weight: int) -> None:
+        with spending_for(purpose):
+            for _ in range(3):
+                await trio.sleep(1)
+                await use(budget, weight, None)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work, Purpose.PASSED_ON, 3)
+        nursery.start_soon(work, Purpose.OLDER, 2)
+    assert budget.statistics().spent == {Purpose.PASSED_ON: 9, Purpose.OLDER: 6}
 
 
 async def test_a_used_up_minute_is_waited_out(autojump_clock: MockClock) -> None:

@@ -47,6 +47,7 @@ from candlesync.core.replica import Commit
 from candlesync.core.sync import State
 from candlesync.doors.binance.departures import Departures
 from candlesync.doors.binance.klines import Klines as BinanceKlines
+from candlesync.doors.binance.metrics import passing_metrics, stream_metrics
 from candlesync.doors.binance.passing import Passing
 from candlesync.doors.binance.rest import BinanceRest
 from candlesync.doors.binance.streams import stream_routes
@@ -64,6 +65,9 @@ from candlesync.web.app import create_app
 from candlesync.web.connections import Connections
 from candlesync.web.live import Sockets
 from candlesync.web.metrics import Metrics
+from candlesync.web.metrics_clients import client_metrics, request_metrics
+from candlesync.web.metrics_upstream import archive_metrics, upstream_metrics
+from candlesync.web.requests import Requests
 from candlesync.web.stopping import Stopping
 from tests.builders import BTC, minutes
 
@@ -185,22 +189,23 @@ class Web:
         self.sockets = Sockets(self.supervisor, self.stopping, max_subscriptions, message_rate)
         settings = access or AccessSettings()
         self.access = Access(settings, FORMS)
+        self.requests = Requests(FORMS)
         self.connections = Connections(max_connections, settings.connections or inf, settings.callers, message_rate)
         stream = StreamSettings(stream_url="ws://binance.test")
         self.feeds = FeedPool(stream, ConnectionPace(stream))
         self.record = Record(pinned)
-        registry: CollectorRegistry = Metrics(
-            self.hub,
-            self.supervisor,
-            rest,
-            self.feeds,
-            self.sockets,
-            record=self.record,
-            access=self.access,
-            connections=self.connections,
-        ).registry()
         self.archive = Archive(klines or NothingOlder())
         self.passing = Passing(rest)
+        departures = Departures()
+        sources = [
+            partial(upstream_metrics, rest, self.feeds),
+            partial(archive_metrics, self.archive),
+            partial(client_metrics, self.hub, self.supervisor, self.sockets, self.access, self.connections),
+            partial(request_metrics, self.requests),
+            partial(passing_metrics, self.passing),
+            partial(stream_metrics, self.sockets, departures),
+        ]
+        registry: CollectorRegistry = Metrics(self.hub, self.supervisor, self.record, sources).registry()
         binance = BinanceKlines(public_api(rest.venue), self.supervisor, symbols, self.archive, self.passing)
         self.app: QuartTrio = create_app(
             self.supervisor,
@@ -210,8 +215,9 @@ class Web:
             self.stopping,
             archive=self.archive,
             access=self.access,
+            requests=self.requests,
             doors=(
-                stream_routes(rest.venue, self.supervisor, self.sockets, Departures()),
+                stream_routes(rest.venue, self.supervisor, self.sockets, departures),
                 BinanceRest(binance, self.passing).routes(),
                 udf_routes(self.supervisor, symbols, self.archive, rest),
             ),

@@ -12,27 +12,17 @@ from candlesync.core.interval import Interval
 from candlesync.core.sync import State
 from candlesync.web.access import AccessSettings, Token
 from tests.builders import BTC, candle, minute
+from tests.metrics import Samples, read_samples
 from tests.web.builders import Web, commit
 
 ETH = Series("ETHUSDT", Interval.M1)
 
-Samples = dict[tuple[str, tuple[str, ...]], float]
-
 
 async def samples(web: Web) -> Samples:
-    """Every sample by its name and the sorted values of its labels."""
     answer = await web.get("/metrics")
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/plain")
-    found: Samples = {}
-    for family in text_string_to_metric_families(answer.body.decode()):
-        assert family.documentation
-        assert family.type in {"gauge", "counter", "histogram"}
-        for sample in family.samples:
-            key = (sample.name, tuple(sorted(sample.labels.values())))
-            assert key not in found, "counted twice"
-            found[key] = sample.value
-    return found
+    return read_samples(answer.body.decode())
 
 
 async def test_a_server_that_follows_nothing() -> None:
@@ -163,6 +153,7 @@ async def test_what_clients_were_refused_by_reason() -> None:
         "token",
         "message_rate",
         "new_series",
+        "symbols",
     }
     for _ in range(3):
         await web.asked("/symbols")

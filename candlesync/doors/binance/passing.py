@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from candlesync.binance.public import PublicPath, Values
+from candlesync.binance.purpose import Purpose, spending_for
 from candlesync.binance.rest import PassedOn
 from candlesync.binance.weight import MINUTE, WeightBudget
 from candlesync.core.allowance import Allowances
@@ -78,6 +79,8 @@ class PassingStatistics:
     """Answers that were given again."""
     refused_for_weight: int
     """Questions that were not passed on because the weight is needed otherwise, or Binance asks to wait."""
+    refused_for_address: int
+    """Questions that were not passed on because their address has had all that one may have passed on."""
     kept_answers: int
     """That are held now."""
     kept_bytes: int
@@ -111,6 +114,7 @@ class Passing:
         self._shared = 0
         self._given_again = 0
         self._refused_for_weight = 0
+        self._refused_for_address = 0
 
     def statistics(self) -> PassingStatistics:
         """What has been passed on until now."""
@@ -119,6 +123,7 @@ class Passing:
             self._shared,
             self._given_again,
             self._refused_for_weight,
+            self._refused_for_address,
             len(self._kept),
             self._bytes,
         )
@@ -156,7 +161,7 @@ class Passing:
         key = asked_by.get()
         wait = self._allowances.take(key, trio.current_time(), weight) if key else 0.0
         if wait:
-            self._refused_for_weight += 1
+            self._refused_for_address += 1
             most = f"{self._settings.weight_of_one:g} request weight a minute"
             raise RateLimited(f"this address may have {most} passed on", retry_after=wait)
 
@@ -176,7 +181,7 @@ class Passing:
         settings = self._settings
         self.budget.check_share(settings.share, "nothing is passed on to Binance now")
         values = dict(question.values)
-        with trio.move_on_after(settings.patience):
+        with trio.move_on_after(settings.patience), spending_for(Purpose.PASSED_ON):
             async with self._places:
                 answer = await self._upstream.pass_on(
                     path.path,

@@ -34,9 +34,9 @@ from candlesync.hub import Line, Subscriber
 from candlesync.supervisor import Supervisor
 from candlesync.web.base import Channel, Closing, Session
 
-MISSED = Closing(4410, "too_old: closed candles were missed that are no longer held; load them over REST")
+MISSED = Closing(4410, "too_old: closed candles were missed that are no longer held; load them over REST", "too_old")
 """As on the other sockets (design, section 3). Rather the end of the connection than a candle left out."""
-TOO_FAST = Closing(1008, "Too many requests")
+TOO_FAST = Closing(1008, "Too many requests", "too_many")
 """What recorded connections to Binance ended with."""
 
 _BURST = 2.0
@@ -82,6 +82,11 @@ class StreamSession(Session):
         self._asked: deque[str] = deque()
         """Messages that are not done yet, in the order in which they came."""
         self._is_answering = False
+
+    @property
+    def stream_count(self) -> int:
+        """How many streams it has."""
+        return len(self._streams)
 
     async def begin(self, series: Iterable[Series]) -> None:
         """Follow what the URL asks for, all or nothing; raises what `Supervisor.ensure` raises."""

@@ -26,6 +26,9 @@ from candlesync.supervisor import Supervisor, asked_by
 from candlesync.web.base import Channel, Session
 from candlesync.web.live import Sockets
 
+API = "binance"
+"""What these are among all WebSockets."""
+
 _TELLING = (
     *("User-Agent", "Origin", "Accept-Encoding", "Accept-Language", "Cache-Control", "Pragma"),
     *("Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"),
@@ -46,7 +49,7 @@ def stream_routes(venue: Venue, supervisor: Supervisor, sockets: Sockets, depart
             await session.begin(read_target(names))
             return session
 
-        return await sockets.serve(open_session, _refused)
+        return await sockets.serve(API, open_session, _refused)
 
     async def raw(names: str = "") -> Response | None:
         return await serve(names.split("/"), combined=False)

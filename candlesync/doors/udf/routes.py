@@ -10,6 +10,7 @@ import trio
 from quart import Blueprint, Response, request
 
 from candlesync.archive import Archive
+from candlesync.binance.purpose import Purpose, spending_for
 from candlesync.binance.rest import Rest
 from candlesync.binance.symbols import Symbols
 from candlesync.core.candle import Series
@@ -126,7 +127,8 @@ class ServerTime:
         async with self._lock:
             if trio.current_time() >= self._answered_at + self.OLDEST:
                 try:
-                    self._answer = await self._rest.server_time(patience=self.PATIENCE)
+                    with spending_for(Purpose.PASSED_ON):
+                        self._answer = await self._rest.server_time(patience=self.PATIENCE)
                 except UpstreamUnavailable as error:
                     # Theirs too who wait for the lock: one after the other, they would wait for ever longer.
                     self._answer = error

@@ -299,6 +299,10 @@ async def test_a_series_that_cannot_be_followed_too_is_read_from_binance(autojum
         rows = await door.rows("symbol=ETHUSDT&interval=1m&limit=3")
         assert [row[0] for row in rows] == [START - number * MINUTE for number in (2, 1, 0)]
         assert len(door.world.service.hub) == 1
+        assert (await door.world.get("/candles/ETHUSDT/1m")).status_code == 429
+        metrics = await (await door.world.get("/metrics")).get_data(as_text=True)
+        assert 'candlesync_refused_total{reason="symbols"} 2.0\n' in metrics
+        assert "candlesync_symbols_limit 1.0\n" in metrics
 
 
 async def test_a_store_that_is_cut_off_says_so(autojump_clock: MockClock) -> None:
