@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from candlesync.binance.rest import RestSettings
+from candlesync.binance.rest_client import RestSettings
 from candlesync.binance.stream import StreamSettings
 from candlesync.binance.venue import SPOT, VENUES
 from candlesync.binance.weight import WeightSettings

@@ -8,7 +8,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from candlesync.binance.listing import SymbolInfo
-from candlesync.binance.rest import Rest, RestSettings
+from candlesync.binance.rest import Rest
+from candlesync.binance.rest_client import RestSettings
 from candlesync.binance.symbols import Symbols, SymbolSettings
 from candlesync.binance.weight import WeightBudget, WeightSettings
 from candlesync.errors import LocationRefused, RateLimited, UnknownSymbol, UpstreamUnavailable

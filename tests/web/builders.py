@@ -35,7 +35,8 @@ from candlesync.archive import Archive, Klines
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.public_paths import public_api
-from candlesync.binance.rest import Rest, RestSettings
+from candlesync.binance.rest import Rest
+from candlesync.binance.rest_client import RestSettings
 from candlesync.binance.stream import StreamSettings
 from candlesync.binance.symbols import Symbols
 from candlesync.binance.venue import SPOT, Venue
