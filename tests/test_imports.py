@@ -25,7 +25,7 @@ LAYERS = (
     ("supervisor",),
     ("web",),
     ("doors",),
-    ("config",),
+    ("config", "option_values"),
     ("options", "service"),
     ("backfill", "owners"),
     ("server",),
