@@ -15,7 +15,7 @@ ROOT = Path(candlesync.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
-    ("errors",),
+    ("errors", "nursery"),
     ("core", "sharing", "websocket"),
     ("hub", "store", "binance", "client"),
     ("announcements", "archive", "follower", "ownership", "synchronizer"),
