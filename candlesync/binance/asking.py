@@ -69,8 +69,6 @@ class RestStatistics:
     failures: Mapping[str, int]
     """Failures by kind: timeout, connection, server (5xx), rate_limited (429, 418), location (451), refused (other
     statuses), unreadable, impatience (the caller's patience ended first)."""
-    last_latency: float | None
-    """Seconds that the latest whole answer took; `None` before the first."""
     latencies: Histogram
     """Seconds that each whole answer took, from the moment of sending."""
     url: str
@@ -127,14 +125,13 @@ class Asking:
         self._requests = 0
         self._retries = 0
         self._failures: Counter[str] = Counter()
-        self._last_latency: float | None = None
         self._latencies = Histogram(MOMENTS)
         self._is_location_told = False
 
     def statistics(self) -> RestStatistics:
         """What has been asked until now."""
         failures, url = dict(self._failures), self._hosts.url
-        return RestStatistics(self._requests, self._retries, failures, self._last_latency, self._latencies, url)
+        return RestStatistics(self._requests, self._retries, failures, self._latencies, url)
 
     async def ask(self, question: Question[T], patience: float) -> T:
         """The answer, within ``patience`` seconds. Raises `UpstreamUnavailable` or one of its subclasses, or
@@ -213,8 +210,7 @@ class Asking:
         except httpx.RequestError as error:
             self._failures["connection"] += 1
             raise _Fault(f"connection failed ({type(error).__name__}: {error})") from error
-        self._last_latency = trio.current_time() - started
-        self._latencies.observe(self._last_latency)
+        self._latencies.observe(trio.current_time() - started)
         retry_after = _number(response.headers.get("Retry-After"))
         return _Answer(url, response.status_code, retry_after, body)
 

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from random import Random
 from typing import Never
 
 import trio
@@ -80,12 +79,10 @@ class FeedPool:
         pace: ConnectionPace,
         *,
         connect: Connect = open_websocket,
-        random: Random | None = None,
     ) -> None:
         self._settings = settings
         self._pace = pace
         self._connect = connect
-        self._random = random
         self._hosts = Hosts(settings.urls)
         self._feeds: dict[str, Feed] = {}
         """All feeds, own and shared, by name."""
@@ -183,7 +180,6 @@ class FeedPool:
             sink,
             name=name,
             connect=self._connect,
-            random=self._random,
             hosts=self._hosts,
             delay=self._delay,
         )
