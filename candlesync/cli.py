@@ -17,9 +17,8 @@ from candlesync import log
 from candlesync.config import Settings
 from candlesync.demo import run_demo
 from candlesync.errors import FeedError, StoreUnavailable
+from candlesync.option_values import read_intervals, read_symbols
 from candlesync.options import (
-    read_intervals,
-    read_symbols,
     settings_from,
     store_settings_from,
     with_bind,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from candlesync.binance.rest import RestSettings
+from candlesync.binance.rest_client import RestSettings
 from candlesync.binance.stream import StreamSettings
 from candlesync.binance.symbols import SymbolSettings
 from candlesync.binance.venue import Venue

@@ -23,16 +23,18 @@ from candlesync.store.base import ASK_AGAIN_CAP, ASK_AGAIN_FIRST, Store
 
 _log = structlog.get_logger(__name__)
 
+_PATIENCE = 5.0
+"""Seconds that the store is given to answer."""
+
 
 class Follower:
     """Follows one series. What it hears comes from ``announcements.Announcements``, and none of that waits."""
 
-    def __init__(self, topic: Topic, store: Store, *, fresh_for: float, patience: float = 5.0) -> None:
-        """Times in seconds: a report counts for ``fresh_for``, and the store is given ``patience`` to answer."""
+    def __init__(self, topic: Topic, store: Store, *, fresh_for: float) -> None:
+        """A report counts for ``fresh_for`` seconds."""
         self.topic = topic
         self.series = topic.series
         self._store = store
-        self._patience = patience
         self._following = Following(topic, fresh_for)
         self._event = trio.Event()
         self._sleeps_until = math.inf
@@ -95,14 +97,14 @@ class Follower:
         due = self._following.due
         self._following.asked()
         try:
-            with trio.fail_after(self._patience):
+            with trio.fail_after(_PATIENCE):
                 if due is not Due.POSITION or not self._following.found(await self._store.position(self.series)):
                     stored = await self._store.read(self.series)
                     self._following.read(stored, trio.current_time())
                     self.reads += 1
         except (StoreUnavailable, trio.TooSlowError) as error:
             self._following.unanswered()
-            failure = str(error) or f"the store did not answer within {self._patience:g} s"
+            failure = str(error) or f"the store did not answer within {_PATIENCE:g} s"
             if not self._failure:
                 # Of hundreds of series each says so; the node's listener and its ownership say it aloud.
                 _log.debug("the store does not answer", series=str(self.series), reason=failure)

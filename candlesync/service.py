@@ -26,7 +26,8 @@ from candlesync.audit import Audit
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.public_paths import public_api
-from candlesync.binance.rest import Rest, open_client
+from candlesync.binance.rest import Rest
+from candlesync.binance.rest_client import open_client
 from candlesync.binance.symbols import Symbols
 from candlesync.binance.weight import WeightBudget
 from candlesync.config import Settings

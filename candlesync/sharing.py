@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Generic, Never, TypeVar
 
 import trio
 
 from candlesync.errors import CandlesyncError, UpstreamUnavailable
+from candlesync.nursery import HeldNursery
 
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
@@ -27,22 +28,16 @@ class Sharing(Generic[Key, Result]):
 
     def __init__(self) -> None:
         self._under_way: dict[Key, _Work[Result]] = {}
-        self._nursery: trio.Nursery | None = None
+        self._work = HeldNursery()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Never:
         """Work for those who ask, until cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                task_status.started()
-                await trio.sleep_forever()
-        finally:
-            self._nursery = None
+        await self._work.run(task_status=task_status)
 
     @property
     def is_open(self) -> bool:
         """Whether `run` runs."""
-        return self._nursery is not None
+        return self._work.nursery is not None
 
     def is_under_way(self, key: Key) -> bool:
         """Whether somebody waits for this already."""
@@ -55,10 +50,10 @@ class Sharing(Generic[Key, Result]):
         """
         work = self._under_way.get(key)
         if work is None:
-            if self._nursery is None:
+            if self._work.nursery is None:
                 raise UpstreamUnavailable("the server is going down")
             work = self._under_way[key] = _Work()
-            self._nursery.start_soon(self._do, key, act, work)
+            self._work.nursery.start_soon(self._do, key, act, work)
         await work.done.wait()
         if work.results:
             return work.results[0]

@@ -11,6 +11,8 @@ from typing import Any
 
 import trio
 
+from tests.scopes import websocket_scope
+
 
 class SocketClosed(Exception):
     """The server has closed the WebSocket."""
@@ -56,24 +58,8 @@ class Socket:
 
     async def run(self, app: Any, path: str) -> None:
         """Be served by the application, until it is done with the socket."""
-        path, _, query = path.partition("?")
-        scope = {
-            "type": "websocket",
-            "asgi": {"spec_version": "2.3", "version": "3.0"},
-            "scheme": "ws",
-            "http_version": "1.1",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(b"host", b"candlesync.test")],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 2),
-            "subprotocols": [],
-            "extensions": {"websocket.http.response": {}},
-        }
         await self._to_server.send({"type": "websocket.connect"})
-        await app(scope, self._from_client.receive, self._to_client.send)
+        await app(websocket_scope(path), self._from_client.receive, self._to_client.send)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ ROOT = Path(candlesync.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
-    ("errors",),
+    ("errors", "nursery"),
     ("core", "sharing", "websocket"),
     ("hub", "store", "binance", "client"),
     ("announcements", "archive", "follower", "ownership", "synchronizer"),
@@ -25,7 +25,7 @@ LAYERS = (
     ("supervisor",),
     ("web",),
     ("doors",),
-    ("config",),
+    ("config", "option_values"),
     ("options", "service"),
     ("backfill", "owners"),
     ("server",),

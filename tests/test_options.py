@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from candlesync.binance.rest import RestSettings
+from candlesync.binance.rest_client import RestSettings
 from candlesync.binance.venue import SPOT, SPOT_US, USDM, Venue
 from candlesync.cli import main
 from candlesync.config import Settings

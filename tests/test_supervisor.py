@@ -13,7 +13,8 @@ import structlog.testing
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from candlesync.binance.rest import Rest, RestSettings
+from candlesync.binance.rest import Rest
+from candlesync.binance.rest_client import RestSettings
 from candlesync.binance.symbols import Symbols
 from candlesync.binance.venue import SPOT, USDM, Venue
 from candlesync.binance.weight import WeightBudget, WeightSettings

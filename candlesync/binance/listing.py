@@ -21,7 +21,6 @@ class SymbolInfo(msgspec.Struct, frozen=True, rename="camel"):
     """``TRADING``, ``BREAK``, …; empty when Binance does not say."""
     base_asset: str = ""
     quote_asset: str = ""
-    is_spot: bool = msgspec.field(default=True, name="isSpotTradingAllowed")
     tick_size: str = ""
     """By which its prices move, a decimal; empty when Binance does not say, or says that any price will do (0)."""
     step_size: str = ""

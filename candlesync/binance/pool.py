@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from random import Random
 from typing import Never
 
 import trio
@@ -24,6 +23,7 @@ from candlesync.binance.pace import ConnectionPace, PaceStatistics
 from candlesync.binance.stream import StreamSettings
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import INTERVALS, Interval
+from candlesync.nursery import HeldNursery
 from candlesync.websocket import Connect, open_websocket
 
 
@@ -81,12 +81,10 @@ class FeedPool:
         pace: ConnectionPace,
         *,
         connect: Connect = open_websocket,
-        random: Random | None = None,
     ) -> None:
         self._settings = settings
         self._pace = pace
         self._connect = connect
-        self._random = random
         self._hosts = Hosts(settings.urls)
         self._feeds: dict[str, Feed] = {}
         """All feeds, own and shared, by name."""
@@ -99,17 +97,12 @@ class FeedPool:
         self._delay = EventDelay()
         self._dropped = 0
         """By mailboxes that are gone."""
-        self._nursery: trio.Nursery | None = None
+        self._running = HeldNursery()
+        """The shared feeds."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Never:
         """Run the shared feeds, for ever. A symbol of a shared feed that fails does not show here; a feed does."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                task_status.started()
-                await trio.sleep_forever()
-        finally:
-            self._nursery = None
+        await self._running.run(task_status=task_status)
 
     @asynccontextmanager
     async def subscription(self, symbol: str, sink: Sink) -> AsyncIterator[SymbolFeed]:
@@ -181,12 +174,12 @@ class FeedPool:
             # The limit keeps within Binance's streams per connection, whatever intervals come: see StreamSettings.
             if len(shared.mailboxes) < self._settings.symbols_per_connection:
                 return shared
-        if self._nursery is None:
+        if self._running.nursery is None:
             raise RuntimeError("the pool does not run")
         self._shared_made += 1
         shared = _SharedFeed(partial(self._make, f"shared-{self._shared_made}"))
         self._shared.append(shared)
-        self._nursery.start_soon(shared.run)
+        self._running.nursery.start_soon(shared.run)
         return shared
 
     def _make(self, name: str, sink: Sink) -> Feed:
@@ -196,7 +189,6 @@ class FeedPool:
             sink,
             name=name,
             connect=self._connect,
-            random=self._random,
             hosts=self._hosts,
             delay=self._delay,
         )

@@ -57,14 +57,6 @@ class Symbols:
         """The intervals that the venue has, shortest first."""
         return self._rest.venue.intervals
 
-    async def known(self, symbol: str) -> bool:
-        """Whether Binance lists ``symbol``. Raises `UpstreamUnavailable` when no list could ever be loaded."""
-        try:
-            await self.require(symbol)
-        except UnknownSymbol:
-            return False
-        return True
-
     async def require(self, symbol: str) -> SymbolInfo:
         """What Binance lists under ``symbol``.
 

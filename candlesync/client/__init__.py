@@ -4,7 +4,7 @@
         async for candle in feed.closed():
             print(candle.time, candle.close)
 
-It imports nothing of the server but the calendar of intervals.
+It shares with the server the calendar of intervals, the errors, and how a WebSocket is opened, and no other code.
 """
 
 from candlesync.client.candles import Candle, Candles, Change

@@ -14,7 +14,7 @@ from candlesync.core.interval import Interval
 from candlesync.errors import FeedError
 
 PAGE: Final = 1000
-"""Candles of one answer of REST at most, and of the server's store."""
+"""Candles of one answer of REST at most."""
 FINAL: Final = frozenset({"unknown_symbol", "bad_interval", "bad_limit", "bad_parameter", "unauthorized", "forbidden"})
 """Refusals after which the same question would get the same answer."""
 

@@ -71,7 +71,7 @@ class Answer:
 class Server:
     """A server at a URL. Raises `ValueError` for a URL that cannot be one."""
 
-    def __init__(self, url: str, token: str = "", *, http: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
         parts = urlsplit(url)
         # `.port` raises ValueError by itself for a port that is none.
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
@@ -89,7 +89,7 @@ class Server:
         # Reading the certificates takes tens of milliseconds: only where there is TLS. They are the system's, and
         # there is no proxy from the environment, because both are to be the WebSocket's too.
         verify = ssl.create_default_context() if parts.scheme == "https" else False
-        self._http = httpx.AsyncClient(verify=verify, trust_env=False, timeout=LOAD_TIMEOUT, transport=http)
+        self._http = httpx.AsyncClient(verify=verify, trust_env=False, timeout=LOAD_TIMEOUT)
 
     async def aclose(self) -> None:
         """Close what REST has open."""

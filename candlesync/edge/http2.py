@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import trio
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, RequestReceived, StreamEnded, TrailersReceived, WindowUpdated
 from hypercorn.events import Closed
-from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h2 import BUFFER_HIGH_WATER, BufferCompleteError, H2Protocol, StreamBuffer
+from hypercorn.typing import Event as IOEvent
 
+from candlesync.edge.connection import CONNECTION
 from candlesync.edge.frames import Frames
 
 
@@ -60,6 +63,55 @@ class StrictHttp2(H2Protocol):
                 self._expected -= 1
                 return True
         return self._frames.take()
+
+
+class BoundedBuffer(StreamBuffer):
+    """What a stream of HTTP/2 has still to send. Its client may grant it no room, and read all else.
+
+    Hypercorn's takes ever more for such a client, and waits for it for ever. Here what is too much waits, as long as a
+    `Line` waits for so many bytes.
+    """
+
+    def __init__(self, event_class: type[IOEvent]) -> None:
+        super().__init__(event_class)
+        self._connection = CONNECTION.get()
+        self._shrunk = trio.Event()
+
+    async def push(self, data: bytes) -> None:
+        """Add to it, and wait while it holds too much; raises `BufferCompleteError` when nothing more may come."""
+        if self._complete:
+            raise BufferCompleteError
+        self.buffer.extend(data)
+        await self._is_empty.clear()
+        if trio.lowlevel.current_task() is not self._connection.reader:
+            await self._connection.line.expect(len(self.buffer), self._while_full)
+        elif len(self.buffer) > 2 * BUFFER_HIGH_WATER:
+            # Pongs and pings. Who reads does not wait for room: it would not read that there is some. But a client that
+            # asks for pongs and grants no room for them is not to be served.
+            self._connection.cut()
+
+    async def drain(self) -> None:
+        """Wait until it is empty."""
+        await self._connection.line.expect(len(self.buffer), super().drain)
+
+    async def pop(self, max_length: int) -> bytes:
+        """Take so many bytes from it at most."""
+        data = await super().pop(max_length)
+        self._note_shrunk()
+        return data
+
+    async def close(self) -> None:
+        """Forget what it holds."""
+        await super().close()
+        self._note_shrunk()
+
+    async def _while_full(self) -> None:
+        while len(self.buffer) >= BUFFER_HIGH_WATER:
+            await self._shrunk.wait()
+
+    def _note_shrunk(self) -> None:
+        self._shrunk.set()
+        self._shrunk = trio.Event()
 
 
 def _is_readable(request: RequestReceived) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 import httpx
 import trio
 
-from candlesync.binance.rest import Rest, RestSettings, open_client
+from candlesync.binance.rest import Rest
+from candlesync.binance.rest_client import RestSettings, open_client
 from candlesync.binance.weight import WeightBudget, WeightSettings
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval

@@ -118,7 +118,7 @@ def measure_rest(
         notes.add(f"{figure}_core", answered.requests / (spent.server * spent.seconds), spent, way=way)
         notes.add(f"{figure}_size", answered.size / 1000, spent, way=way)
         notes.findings.answers += answered.requests
-        fault = _fault_of_history(server, path, sent.last)
+        fault = fault_of_history(server, path, sent.last)
         if fault is not None:
             notes.fault(fault)
         if spent.server < FULL:
@@ -226,7 +226,8 @@ def judge_upstream(sent: Sent, rate: float, notes: Notes) -> None:
         notes.remark("the upstream sent an update more than half its interval late")
 
 
-def _fault_of_history(server: Server, path: str, update: int) -> str | None:
+def fault_of_history(server: Server, path: str, update: int) -> str | None:
+    """What is wrong with the candles of a server that has been sent ``update`` last. Raises `OSError`."""
     # The last update may still be on its way.
     fault: str | None = None
     for _ in range(10):

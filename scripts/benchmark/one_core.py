@@ -8,19 +8,17 @@ to all of them, so that nobody can answer the same for ever.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from . import market
 from .cores import available_cores
 from .findings import Findings, Settings, Spent
 from .following import UNLIMITED
 from .hypercorn_peers import BARE
-from .measure import end
+from .measure import end, fault_of_history
 from .meter import Meter
 from .notes import FULL, Notes
 from .processes import UpstreamProcess
@@ -146,7 +144,7 @@ def _turn(way: _Way, upstream: UpstreamProcess, redis: Valkey, seconds: float, n
     way.turns.append((answered, meter.read()))
     if is_updated:
         update = upstream.report().last
-        fault = None if server.contender.label == BARE.label else _fault(server, way.path, update)
+        fault = None if server.contender.label == BARE.label else fault_of_history(server, way.path, update)
         if fault is not None:
             notes.fault(fault)
 
@@ -170,14 +168,3 @@ def _look(server: Server, path: str, headers: Mapping[str, str]) -> tuple[str, s
         return response.getheader("Content-Encoding", ""), response.getheader("ETag", "")
     finally:
         connection.close()
-
-
-def _fault(server: Server, path: str, update: int) -> str | None:
-    fault: str | None = None
-    for _ in range(10):  # the last update may still be on its way
-        status, body = server.get(path)
-        fault = f"REST status {status}" if status != 200 else market.fault_of_history(body, update)
-        if fault is None:
-            break
-        time.sleep(0.1)
-    return fault

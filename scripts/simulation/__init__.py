@@ -1,4 +1,4 @@
-"""The simulation behind ``scripts/simulate``: years of the whole service in minutes, with all that can go wrong.
+"""The simulation behind ``scripts/simulate``: days of the whole service in seconds, with all that can go wrong.
 
     seed ──▶ schedule ──▶ world: simulated exchange ─▶ the service as it is ─▶ clients ──▶ verdict
              (faults,     one process, virtual time,    `watch`: the invariants,    (and, if it failed,

@@ -89,7 +89,7 @@ def main(
 
 
 def _run_redis(seed: int, seconds: float) -> NoReturn:
-    from .real_redis import simulate_redis  # noqa: PLC0415 - needs the tests' tools, which nothing else here does
+    from .real_redis import simulate_redis  # noqa: PLC0415 - needs what the tests have installed, as nothing else here does
 
     progress = report.Progress(1)
     outcome = simulate_redis(seed, seconds)

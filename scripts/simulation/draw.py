@@ -217,10 +217,10 @@ def _lacking(random: Random, at: float, symbol: str | None) -> Iterator[Event]:
         at=at, symbol=symbol or SYMBOLS[1], seconds=300 + _some(random, 1500), open_times=times, stream=stream
     )
     if not stream and random.random() < 0.7:
-        middle = at + (first - DEFAULT_START) / 1000 - at
-        yield faults.Drop(at=round(middle - random.uniform(1, 20), 3), symbol=symbol)
+        begins = (first - DEFAULT_START) / 1000
+        yield faults.Drop(at=round(begins - random.uniform(1, 20), 3), symbol=symbol)
         if random.random() < 0.6:
-            yield faults.RestDown(at=round(middle - 21, 3), symbol=symbol, seconds=_some(random, 240) + 21)
+            yield faults.RestDown(at=round(begins - 21, 3), symbol=symbol, seconds=_some(random, 240) + 21)
 
 
 def _minute_after(at: float) -> int:

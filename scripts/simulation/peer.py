@@ -15,6 +15,8 @@ from typing import Any
 import msgspec
 import trio
 
+from tests.scopes import http_scope, websocket_scope
+
 LINE = "candlesync.line"
 CUT_AFTER = 30.0
 """Seconds; the default of `Settings.send_timeout`."""
@@ -133,23 +135,9 @@ class Peer:
 
     async def run(self, app: Any, path: str, *, with_line: bool) -> None:
         """Be served by the application, until it is done with the connection."""
-        path, _, query = path.partition("?")
-        extensions: dict[str, object] = {"websocket.http.response": {}}
-        scope = {
-            "type": "websocket",
-            "asgi": {"spec_version": "2.3", "version": "3.0"},
-            "scheme": "ws",
-            "http_version": "1.1",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(b"host", b"candlesync.test")],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 2),
-            "subprotocols": [],
-            "extensions": extensions | ({LINE: self} if with_line else {}),
-        }
+        scope = websocket_scope(path)
+        if with_line:
+            scope["extensions"][LINE] = self
         try:
             with self._life:
                 await app(scope, self._hear, self._send)
@@ -234,21 +222,6 @@ class Reply(msgspec.Struct, frozen=True):
 
 async def ask(app: Any, path: str) -> Reply:
     """The answer to ``GET path``, over ASGI."""
-    path, _, query = path.partition("?")
-    scope = {
-        "type": "http",
-        "asgi": {"spec_version": "2.3", "version": "3.0"},
-        "scheme": "http",
-        "http_version": "1.1",
-        "method": "GET",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": query.encode(),
-        "root_path": "",
-        "headers": [(b"host", b"candlesync.test")],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 2),
-    }
     sent: list[dict[str, Any]] = []
     to_hear = deque([{"type": "http.request", "body": b"", "more_body": False}])
     is_complete = trio.Event()
@@ -266,7 +239,7 @@ async def ask(app: Any, path: str) -> Reply:
         if event["type"] == "http.response.body" and not event.get("more_body"):
             is_complete.set()
 
-    await app(scope, hear, send)
+    await app(http_scope(path), hear, send)
     start, *bodies = sent
     headers = {name.decode().lower(): value.decode() for name, value in start["headers"]}
     return Reply(start["status"], headers, b"".join(event.get("body", b"") for event in bodies))

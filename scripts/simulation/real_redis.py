@@ -57,30 +57,20 @@ class RedisWorld(World):
     kinds: tuple[type[Client], ...] = (Chart, Slow, Many, Poller)
     server: RedisServer
 
-    async def run(self) -> None:
-        """Let it all happen."""
+    async def _begin(self, nursery: trio.Nursery) -> None:
         store = self.store
         assert isinstance(store, WatchedRedis), "it was opened here"  # noqa: S101 - for mypy; it cannot happen
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.exchange.run)
-            await nursery.start(store.run)
-            async with trio.open_nursery() as service_nursery:
-                await service_nursery.start(self.service.run)
-                service_nursery.start_soon(self.watch.run, self.service)
-                async with trio.open_nursery() as clients:
-                    for client in self.clients:
-                        clients.start_soon(client.run)
-                    await self._trouble()
-                    for client in self.clients:
-                        client.calm()
-                    await trio.sleep(SETTLE)
-                    with trio.move_on_after(SETTLE):
-                        while any(topic.state is not State.LIVE for topic in self.service.hub):  # noqa: ASYNC110 - as an outsider waits
-                            await trio.sleep(0.1)
-                    await self.check_end()
-                    clients.cancel_scope.cancel()
-                service_nursery.cancel_scope.cancel()
-            nursery.cancel_scope.cancel()
+        await nursery.start(store.run)
+
+    async def _live(self, clients: trio.Nursery) -> None:  # noqa: ARG002 - nobody comes or goes here
+        await self._trouble()
+        for client in self.clients:
+            client.calm()
+        await trio.sleep(SETTLE)
+        with trio.move_on_after(SETTLE):
+            while any(topic.state is not State.LIVE for topic in self.service.hub):  # noqa: ASYNC110 - as an outsider waits
+                await trio.sleep(0.1)
+        await self.check_end()
 
     async def _trouble(self) -> None:
         server, add = self.server, self.exchange.add_fault

@@ -75,10 +75,6 @@ class Truth:
     def _rewritten_at(self, series: Series, open_time: int) -> float:
         return min(self._rewritten.get(key, inf) for key in _keys(series, open_time))
 
-    def has_ended(self, row: Row) -> bool:
-        """Whether a candle has closed by now."""
-        return row.close_time < self._exchange.now()
-
     def is_outage(self, series: Series, open_time: int) -> bool:
         """Whether the exchange itself has no such candle, for ever."""
         return any(key in self._outages for key in _keys(series, open_time))

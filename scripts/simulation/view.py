@@ -57,7 +57,6 @@ class View:
         self.candles: dict[int, Shown] = {}
         """By open time in milliseconds, ascending."""
         self.position: str | None = None
-        self.messages = 0
         self.lives_told = 0
         """Of the times that the series became live, those up to which the client was told so."""
         self._ledger = ledger
@@ -104,7 +103,6 @@ class View:
 
     def take(self, message: dict[str, Any]) -> None:
         """Show one message of a WebSocket."""
-        self.messages += 1
         position = message.get("position")
         time = message["time"] * 1000
         self._expect(time > self._last_of_batch, "order", "{} after {} in one catch-up", time, self._last_of_batch)

@@ -141,30 +141,37 @@ class World:
 
     async def run(self) -> None:
         """Let it all happen."""
-        verdict = self.watch.verdict
         async with trio.open_nursery() as nursery:
             await nursery.start(self.exchange.run)
-            if isinstance(self.store, RemoteStore):
-                nursery.start_soon(self.store.run)
-            nursery.start_soon(_collect)
+            await self._begin(nursery)
             async with trio.open_nursery() as service_nursery:
                 await service_nursery.start(self.service.run)
                 service_nursery.start_soon(self.watch.run, self.service)
                 async with trio.open_nursery() as clients:
                     for client in self.clients:
                         clients.start_soon(client.run)
-                    director = Director(self, clients)
-                    clients.start_soon(director.run)
-                    await trio.sleep_until(self.schedule.seconds)
-                    for client in self.clients:
-                        client.calm()
-                    end = self.schedule.seconds + SETTLE
-                    await trio.sleep_until(end - end % 60 + 50)
-                    if not verdict.violations:
-                        await self.check_end()
+                    await self._live(clients)
                     clients.cancel_scope.cancel()
                 service_nursery.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
+
+    async def _begin(self, nursery: trio.Nursery) -> None:
+        """Start what runs beside the service."""
+        if isinstance(self.store, RemoteStore):
+            nursery.start_soon(self.store.run)
+        nursery.start_soon(_collect)
+
+    async def _live(self, clients: trio.Nursery) -> None:
+        """From the first trouble to the end, and its check."""
+        director = Director(self, clients)
+        clients.start_soon(director.run)
+        await trio.sleep_until(self.schedule.seconds)
+        for client in self.clients:
+            client.calm()
+        end = self.schedule.seconds + SETTLE
+        await trio.sleep_until(end - end % 60 + 50)
+        if not self.watch.verdict.violations:
+            await self.check_end()
 
     def visitor(self, series: Series) -> Client:
         """Somebody who looks at a series that is not pinned."""
@@ -191,7 +198,7 @@ class World:
         heals = dict(self.service.healing.times.cumulative())
         return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults), heals)
 
-    def _open_service(self, rules: Rules) -> Service:
+    def _open_service(self, rules: Rules) -> MortalService:
         client = httpx.AsyncClient(transport=ExchangeTransport(self.exchange), base_url="http://binance.test")
         settings = Settings(
             symbols=SYMBOLS,

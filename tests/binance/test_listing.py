@@ -18,7 +18,7 @@ from tests.builders import shared_data
 def test_exchange_info_needs_no_more_than_a_name() -> None:
     listed = [
         {"symbol": "BTCUSDT", "status": "BREAK", "baseAsset": "BTC", "quoteAsset": "USDT", "new": []},
-        {"symbol": "ETHBTC", "isSpotTradingAllowed": False},
+        {"symbol": "ETHBTC"},
         {"symbol": "not one"},
         {"symbol": 5},
         {"status": "TRADING"},
@@ -33,8 +33,8 @@ def test_exchange_info_needs_no_more_than_a_name() -> None:
     ]
     info = parse_exchange_info(json.dumps({"symbols": listed, "rateLimits": limits}).encode())
     assert info.symbols == {
-        "BTCUSDT": SymbolInfo("BTCUSDT", "BREAK", "BTC", "USDT", is_spot=True),
-        "ETHBTC": SymbolInfo("ETHBTC", is_spot=False),
+        "BTCUSDT": SymbolInfo("BTCUSDT", "BREAK", "BTC", "USDT"),
+        "ETHBTC": SymbolInfo("ETHBTC"),
     }
     assert info.unreadable == 4
     assert info.weight_limit == 6000

@@ -8,7 +8,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from candlesync.binance.listing import SymbolInfo
-from candlesync.binance.rest import Rest, RestSettings
+from candlesync.binance.rest import Rest
+from candlesync.binance.rest_client import RestSettings
 from candlesync.binance.symbols import Symbols, SymbolSettings
 from candlesync.binance.weight import WeightBudget, WeightSettings
 from candlesync.errors import LocationRefused, RateLimited, UnknownSymbol, UpstreamUnavailable
@@ -38,12 +39,20 @@ def symbols_of(binance: Binance, settings: SymbolSettings | None = None) -> Symb
     )
 
 
+async def lists(symbols: Symbols, symbol: str) -> bool:
+    try:
+        await symbols.require(symbol)
+    except UnknownSymbol:
+        return False
+    return True
+
+
 async def test_what_is_listed_is_loaded_when_it_is_first_needed() -> None:
     binance = Binance("BTCUSDT", "ETHUSDT")
     symbols = symbols_of(binance)
     assert not binance.loads
     assert await symbols.require("BTCUSDT") == SymbolInfo("BTCUSDT")
-    assert await symbols.known("ETHUSDT")
+    assert await lists(symbols, "ETHUSDT")
     assert await symbols.all() == (SymbolInfo("BTCUSDT"), SymbolInfo("ETHUSDT"))
     assert len(binance.loads) == 1
 
@@ -53,7 +62,7 @@ async def test_an_unknown_symbol_is_known_to_be_unknown() -> None:
     symbols = symbols_of(binance)
     with pytest.raises(UnknownSymbol, match="does not list NOPE"):
         await symbols.require("NOPE")
-    assert not await symbols.known("btcusdt")  # names are upper case
+    assert not await lists(symbols, "btcusdt")  # names are upper case
     assert len(binance.loads) == 1
 
 
@@ -64,7 +73,7 @@ async def test_one_load_however_many_ask(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(symbols.require, "BTCUSDT")
-            nursery.start_soon(symbols.known, "NOPE")
+            nursery.start_soon(lists, symbols, "NOPE")
     assert binance.loads == [0]
     assert trio.current_time() == 3
 
@@ -77,7 +86,7 @@ async def test_it_is_loaded_again_after_an_hour(autojump_clock: MockClock) -> No
     await trio.sleep(3599)
     await symbols.require("BTCUSDT")
     await trio.sleep(1)
-    assert not await symbols.known("BTCUSDT")
+    assert not await lists(symbols, "BTCUSDT")
     assert await symbols.all() == (SymbolInfo("ETHUSDT"),)
     assert binance.loads == [0, 3600]
 
@@ -85,13 +94,13 @@ async def test_it_is_loaded_again_after_an_hour(autojump_clock: MockClock) -> No
 async def test_a_new_listing_is_found_within_a_minute(autojump_clock: MockClock) -> None:
     binance = Binance("BTCUSDT")
     symbols = symbols_of(binance)
-    assert not await symbols.known("NEWUSDT")
+    assert not await lists(symbols, "NEWUSDT")
     binance.symbols.append("NEWUSDT")
     for _ in range(59):
         await trio.sleep(1)
-        assert not await symbols.known("NEWUSDT")
+        assert not await lists(symbols, "NEWUSDT")
     await trio.sleep(1)
-    assert await symbols.known("NEWUSDT")
+    assert await lists(symbols, "NEWUSDT")
     assert binance.loads == [0, 60]
 
 
@@ -102,15 +111,15 @@ async def test_while_a_refresh_fails_the_old_list_stands(autojump_clock: MockClo
     await trio.sleep(3600)
     binance.status = 503
     for _ in range(90):
-        assert await symbols.known("BTCUSDT")
-        assert not await symbols.known("NOPE")
+        assert await lists(symbols, "BTCUSDT")
+        assert not await lists(symbols, "NOPE")
         assert len(await symbols.all()) == 1
         await trio.sleep(1)
     assert binance.loads == [0, 3600, 3660]
     binance.status = 200
     binance.symbols.append("NEWUSDT")
     await trio.sleep(30)
-    assert await symbols.known("NEWUSDT")
+    assert await lists(symbols, "NEWUSDT")
 
 
 async def test_who_finds_his_symbol_on_the_old_list_does_not_wait_for_the_new_one(autojump_clock: MockClock) -> None:
@@ -122,11 +131,11 @@ async def test_who_finds_his_symbol_on_the_old_list_does_not_wait_for_the_new_on
     async with trio.open_nursery() as nursery:
         nursery.start_soon(symbols.require, "BTCUSDT")  # the one who loads
         await wait_all_tasks_blocked()
-        assert await symbols.known("BTCUSDT")
+        assert await lists(symbols, "BTCUSDT")
         assert len(await symbols.all()) == 1
         assert trio.current_time() == 3600
         binance.symbols.append("NEWUSDT")
-        assert await symbols.known("NEWUSDT")
+        assert await lists(symbols, "NEWUSDT")
         assert trio.current_time() == 3605
     assert binance.loads == [0, 3600]
 
@@ -136,14 +145,14 @@ async def test_without_any_list_it_says_so_and_does_not_hammer(autojump_clock: M
     binance.status = 503
     symbols = symbols_of(binance)
     for waited in range(5):
-        for ask in (symbols.all(), symbols.known("BTCUSDT"), symbols.require("NOPE")):
+        for ask in (symbols.all(), lists(symbols, "BTCUSDT"), symbols.require("NOPE")):
             with pytest.raises(UpstreamUnavailable, match="Binance answered 503") as caught:
                 await ask
             assert caught.value.retry_after == 5 - waited
         await trio.sleep(1)
     assert binance.loads == [0]
     binance.status = 200
-    assert await symbols.known("BTCUSDT")
+    assert await lists(symbols, "BTCUSDT")
     assert binance.loads == [0, 5]
 
 
@@ -169,7 +178,7 @@ async def test_a_load_that_hangs_ends_for_everybody(autojump_clock: MockClock) -
 
     async def ask() -> None:
         with pytest.raises(UpstreamUnavailable):
-            await symbols.known("BTCUSDT")
+            await lists(symbols, "BTCUSDT")
 
     async with trio.open_nursery() as nursery:
         for _ in range(5):
@@ -186,7 +195,7 @@ async def test_a_loader_that_is_cancelled_leaves_the_load_to_the_next(autojump_c
 
     async def ask(patience: float) -> None:
         with trio.move_on_after(patience):
-            known.append(await symbols.known("BTCUSDT"))
+            known.append(await lists(symbols, "BTCUSDT"))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask, 4)

@@ -6,7 +6,7 @@ import pytest
 import structlog.testing
 
 from candlesync.binance.hosts import Hosts
-from candlesync.binance.rest import RestSettings
+from candlesync.binance.rest_client import RestSettings
 from candlesync.binance.stream import StreamSettings, combined_url
 from candlesync.binance.venue import SPOT, SPOT_US, USDM, VENUES, Venue
 from candlesync.core.candle import Series

@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 import pytest
 import trio
 
+from candlesync.edge.connection import BoundedServer
 from candlesync.edge.line import Line
-from candlesync.edge.server import BoundedServer
 from tests.web.builders import clean_log
 
 __all__ = ["clean_log"]

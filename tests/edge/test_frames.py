@@ -23,9 +23,9 @@ from hypercorn.trio import serve as hypercorn_serve
 
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
-from candlesync.edge import server
+from candlesync.edge import connection
+from candlesync.edge.connection import BoundedServer
 from candlesync.edge.line import SEND_BUFFER, Line
-from candlesync.edge.server import BoundedServer
 from candlesync.hub import Topic
 from candlesync.server import hypercorn_config
 from candlesync.web import base
@@ -93,7 +93,7 @@ def _parts(monkeypatch: pytest.MonkeyPatch) -> Parts:
 @pytest.fixture(name="patient")
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pings follow each other so fast here that nobody could answer in time."""
-    monkeypatch.setattr(server, "SILENCE", math.inf)
+    monkeypatch.setattr(connection, "SILENCE", math.inf)
 
 
 def check_order(raw: Raw) -> None:

@@ -36,7 +36,8 @@ from wsproto.events import CloseConnection, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError
 
 from candlesync.core import wire
-from candlesync.edge import frames, http1, http2, server
+from candlesync.edge import frames, http1, http2, server, websocket
+from candlesync.edge.connection import BoundedServer
 from tests.web.builders import SEAMS
 
 
@@ -134,9 +135,9 @@ def test_install_replaces_each_by_one_of_ours(monkeypatch: pytest.MonkeyPatch) -
     for module, name in SEAMS:
         assert getattr(module, name) is not before[module, name]
         assert getattr(module, name).__module__.startswith("candlesync.edge.")
-    assert issubclass(server.BoundedServer, TCPServer)
-    assert issubclass(server.StrictStream, WSStream)
-    assert issubclass(server.BoundedBuffer, StreamBuffer)
+    assert issubclass(BoundedServer, TCPServer)
+    assert issubclass(websocket.StrictStream, WSStream)
+    assert issubclass(http2.BoundedBuffer, StreamBuffer)
     assert issubclass(http1.StrictRequests, H11Protocol)
     assert issubclass(http2.StrictHttp2, H2Protocol)
     assert issubclass(frames.CountedConnection, Connection)
@@ -179,7 +180,7 @@ def test_each_event_of_wsproto_is_one_frame_of_ours() -> None:
     connection = Connection(ConnectionType.SERVER)
     assert connection.send(TextMessage("a" * 300)) == wire.frame(b"a" * 300)
     assert connection.send(Ping())[:1] == b"\x89"
-    assert connection.send(CloseConnection(1012, "going_down"))[:1] == server._CLOSE
+    assert connection.send(CloseConnection(1012, "going_down"))[:1] == websocket._CLOSE
     assert connection.state is ConnectionState.LOCAL_CLOSING
     with pytest.raises(LocalProtocolError):
         connection.send(Ping())

@@ -16,8 +16,8 @@ import pytest
 import structlog.testing
 import trio
 
+from candlesync.edge.connection import BoundedServer
 from candlesync.edge.line import Line
-from candlesync.edge.server import BoundedServer
 from candlesync.hub import Topic
 from candlesync.server import hypercorn_config
 from tests.builders import candle, minute

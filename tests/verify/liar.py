@@ -12,7 +12,8 @@ import httpx
 import trio
 import trio_websocket
 
-from candlesync.binance.rest import Rest, RestSettings
+from candlesync.binance.rest import Rest
+from candlesync.binance.rest_client import RestSettings
 from candlesync.simulator.app import create_app
 from candlesync.simulator.memory import connect_in_memory
 from candlesync.verify.check import Binance

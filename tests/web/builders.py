@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
 from typing import Any, cast
-from urllib.parse import unquote
 
 import httpx
 import hypercorn.protocol
@@ -35,7 +34,8 @@ from candlesync.archive import Archive, Klines
 from candlesync.binance.pace import ConnectionPace
 from candlesync.binance.pool import FeedPool
 from candlesync.binance.public_paths import public_api
-from candlesync.binance.rest import Rest, RestSettings
+from candlesync.binance.rest import Rest
+from candlesync.binance.rest_client import RestSettings
 from candlesync.binance.stream import StreamSettings
 from candlesync.binance.symbols import Symbols
 from candlesync.binance.venue import SPOT, Venue
@@ -70,6 +70,7 @@ from candlesync.web.metrics_upstream import archive_metrics, upstream_metrics
 from candlesync.web.requests import Requests
 from candlesync.web.stopping import Stopping
 from tests.builders import BTC, minutes
+from tests.scopes import http_scope, websocket_scope
 
 LIFE = "life0"
 
@@ -240,23 +241,8 @@ class Web:
         method: str = "GET",
     ) -> Answer:
         """A request as a server passes it on, from an address."""
-        raw_path, _, query = path.partition("?")
-        scope = {
-            "type": "http",
-            "asgi": {"spec_version": "2.3", "version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": unquote(raw_path),
-            "raw_path": raw_path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
-            "client": None if client is None else (client, 1),
-            "server": ("127.0.0.1", 2),
-            "extensions": {},
-            "state": {},
-        }
+        scope = http_scope(path, [(name.lower().encode(), value.encode()) for name, value in headers], method=method)
+        scope["client"] = None if client is None else (client, 1)
         self.last_scope = scope
         sent: list[dict[str, Any]] = []
         to_app, from_client = trio.open_memory_channel[dict[str, Any]](1)
@@ -341,23 +327,7 @@ class Socket:
     """A WebSocket client that speaks ASGI with the application: virtual time, no bytes, any version of Quart."""
 
     def __init__(self, path: str, capacity: float) -> None:
-        raw_path, _, query = path.partition("?")
-        self.scope: dict[str, Any] = {
-            "type": "websocket",
-            "asgi": {"spec_version": "2.3", "version": "3.0"},
-            "scheme": "ws",
-            "http_version": "1.1",
-            "path": unquote(raw_path),
-            "raw_path": raw_path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(b"host", b"candlesync.test")],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 2),
-            "subprotocols": [],
-            "extensions": {"websocket.http.response": {}},
-            "state": {},
-        }
+        self.scope = websocket_scope(path)
         self._to_server, self._from_client = trio.open_memory_channel[dict[str, Any]](10)
         self._to_client, self._from_server = trio.open_memory_channel[str | bytes](capacity)
         self.accepted = trio.Event()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from functools import partial
 from typing import Any, cast
-from urllib.parse import unquote
 
 import pytest
 import trio
@@ -18,6 +17,7 @@ from candlesync.core.interval import Interval
 from candlesync.core.sync import State
 from candlesync.errors import TooMany
 from tests.builders import BTC, candle, forming, minute, minutes
+from tests.scopes import HOST, http_scope
 from tests.web.builders import LIFE, Web, commit, on_a_port, read_all
 
 PATH = "/candles/BTCUSDT/1m"
@@ -42,23 +42,7 @@ class Observed(Web):
 
     async def ask(self, target: str, headers: Headers, *, method: str = "GET", root_path: str = "") -> Exchanged:
         """One request as Hypercorn hands it on."""
-        path, _, query = target.partition("?")
-        scope = {
-            "type": "http",
-            "asgi": {"spec_version": "2.1", "version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": unquote(path),
-            "raw_path": path.encode("ascii"),
-            "query_string": query.encode("ascii"),
-            "root_path": root_path,
-            "headers": [(b"host", b"candlesync.test"), *headers],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 2),
-            "state": {},
-            "extensions": {},
-        }
+        scope = http_scope(target, [HOST, *headers], method=method) | {"root_path": root_path}
         messages: list[dict[str, Any]] = []
 
         async def send(message: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import structlog.testing
 import trio
 from trio.testing import MockClock
 
-from candlesync.binance.rest import RestSettings
+from candlesync.binance.rest_client import RestSettings
 from candlesync.binance.stream import StreamSettings
 from candlesync.binance.venue import SPOT, USDM, Venue
 from candlesync.binance.weight import WeightSettings

@@ -21,7 +21,7 @@ from candlesync.errors import UpstreamUnavailable
 BUSY = 256 * 1024
 """Bytes that are read or compressed in a worker thread: more would hold up the candles of others for milliseconds."""
 _OLDEST = 3_600.0
-"""Seconds for which the last answer is given when there is no newer one: as long as the list of symbols is kept."""
+"""Seconds for which the last answer is given when there is no newer one: after as many the list of symbols is old."""
 _LEVEL = 4
 """Of gzip; zlib's usual 6 takes twice as long for a few parts in a hundred."""
 

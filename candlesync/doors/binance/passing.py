@@ -132,11 +132,6 @@ class Passing:
         """Pass on for those who ask, until cancelled."""
         await self._on_their_way.run(task_status=task_status)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether `run` runs."""
-        return self._on_their_way.is_open
-
     async def ask(self, path: PublicPath, values: Values, *, in_microseconds: bool = False) -> PassedOn:
         """Binance's answer, or one of the last seconds where the path says that it is as good.
 

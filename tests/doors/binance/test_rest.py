@@ -22,6 +22,7 @@ from candlesync.supervisor import SupervisorSettings
 from candlesync.web.access import AccessSettings, Token
 from tests.builders import shared_data
 from tests.doors.binance.world import REAL_TIME, open_door
+from tests.scopes import http_scope
 
 START = DEFAULT_START
 GOOD = "symbol=BTCUSDT&interval=1m"
@@ -326,20 +327,7 @@ async def test_a_long_answer_is_handed_out_in_pieces_and_may_take_its_time(autoj
             await trio.sleep(40)
             sent.append(message)
 
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "GET",
-            "scheme": "http",
-            "path": "/binance/api/v3/klines",
-            "raw_path": b"/binance/api/v3/klines",
-            "query_string": f"{GOOD}&limit=1000".encode(),
-            "root_path": "",
-            "headers": [],
-            "client": ("192.0.2.1", 1),
-            "server": ("127.0.0.1", 2),
-        }
+        scope = http_scope(f"/binance/api/v3/klines?{GOOD}&limit=1000")
         await cast("Any", door.world.service.app)(scope, trio.sleep_forever, take)
         pieces = [message["body"] for message in sent[1:]]
         assert len(json.loads(b"".join(pieces))) == 1000

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from trio.testing import MockClock
 
-from candlesync.binance.rest import RestSettings
+from candlesync.binance.rest_client import RestSettings
 from candlesync.binance.stream import StreamSettings
 from candlesync.binance.venue import SPOT_US, USDM, Venue
 from candlesync.binance.weight import WeightSettings
