@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from candlesync.binance.public import Kind, PublicApi, PublicPath
-from candlesync.core.interval import Interval
+from candlesync.core.interval import MINUTE, Interval
 from candlesync.doors.binance.errors import bad_request, illegal, invalid, malformed
 
 USUAL = 500
@@ -39,7 +39,7 @@ class KlineQuestion(msgspec.Struct, frozen=True):
     end: int | None
     limit: int
     is_utc: bool
-    """Whether the intervals are those of UTC; otherwise the bars are others than ours."""
+    """Whether the bars are those of UTC. In a zone that is whole hours off, those of an hour and less are, too."""
 
 
 def read_parameters(query: bytes, path: PublicPath) -> dict[str, str]:
@@ -95,7 +95,8 @@ def read_kline_question(values: dict[str, str], api: PublicApi) -> KlineQuestion
         None if start is None else -_milliseconds(-int(start), api),
         None if end is None else _milliseconds(int(end), api),
         min(limit, most),
-        not _offset(values.get("timeZone", "0")),
+        # A grid that is moved by whole steps of its own is the same one.
+        interval is None or interval.steps(0, (_offset(values.get("timeZone", "0")) or 0) * MINUTE) is not None,
     )
 
 

@@ -205,6 +205,7 @@ async def test_the_four_kinds_of_ranges(autojump_clock: MockClock) -> None:
         assert await door.rows(f"{GOOD}&limit=3", "/api/v3/uiKlines") == newest[-3:]
         assert await door.rows(f"{GOOD}&timeZone=0&limit=3") == newest[-3:]
         assert await door.rows(f"{GOOD}&timeZone=-00:00&limit=3") == newest[-3:]
+        assert await door.rows(f"{GOOD}&timeZone=8&limit=3") == newest[-3:]
         assert await door.rows(f"{GOOD}&startTime={newest[7][0]}&limit=5") == newest[7:12]
         assert await door.rows(f"{GOOD}&startTime={newest[7][0] + 1}&limit=5") == newest[8:13]
         assert await door.rows(f"{GOOD}&endTime={newest[20][0]}&limit=5") == newest[16:21]
@@ -221,6 +222,7 @@ async def test_the_four_kinds_of_ranges(autojump_clock: MockClock) -> None:
         assert await door.rows(f"{GOOD}&endTime=1") == []
         assert await door.rows(f"{GOOD}&endTime=9999999999999&limit=2") == newest[-2:]
         assert door.passed_on == []
+        assert not [request for request in door.upstream if "timeZone" in request.url.params]
 
 
 async def test_microseconds_are_taken_and_given(autojump_clock: MockClock) -> None:
@@ -525,7 +527,7 @@ async def test_a_ban_is_a_ban_for_our_clients_too(autojump_clock: MockClock) -> 
             "/api/v3/ticker/price",
             "/api/v3/time",
             f"/api/v3/klines?{GOOD}&startTime=0",
-            f"/api/v3/klines?{GOOD}&timeZone=8",
+            "/api/v3/klines?symbol=BTCUSDT&interval=1d&timeZone=8",
         ):
             response = await door.get(target)
             assert (response.status_code, response.json()["code"]) == (429, -1003), (target, response.text)
