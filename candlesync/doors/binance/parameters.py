@@ -101,7 +101,8 @@ def read_kline_question(values: dict[str, str], api: PublicApi) -> KlineQuestion
 
 
 def wants_microseconds(units: Iterable[str]) -> bool:
-    """What ``X-MBX-TIME-UNIT`` says, each time that it is sent; raises `BinanceRefusal` for anything else."""
+    """What ``X-MBX-TIME-UNIT``, or ``timeUnit`` of a stream's URL, says each time that it is sent; raises
+    `BinanceRefusal` for anything else."""
     sent = {unit.lower() if unit in {unit.lower(), unit.upper()} else "" for unit in units}
     if not sent <= {"microsecond", "millisecond"} or len(sent) > 1:
         raise bad_request(-1194, "Invalid value for time unit; expected either MICROSECOND or MILLISECOND.")

@@ -120,9 +120,9 @@ async def test_a_connection_without_a_stream_which_then_subscribes(path: str) ->
         ("/binance/ws/nope@kline_1m", 400, '{"code":-1121,"msg":"Invalid symbol."}'),
         (f"/binance/stream?streams={STREAM}/btcusdt@kline_9m", 400, '{"code":-1120,"msg":"Invalid interval."}'),
         (
-            f"{URL}?timeUnit=MICROSECOND",
+            f"{URL}?timeUnit=SECOND",
             400,
-            '{"code":-1130,"msg":"Data sent for parameter \'timeUnit\' is not valid; served are milliseconds."}',
+            '{"code":-1194,"msg":"Invalid value for time unit; expected either MICROSECOND or MILLISECOND."}',
         ),
     ],
 )
@@ -134,6 +134,24 @@ async def test_what_a_url_cannot_have_is_refused_before_the_upgrade(path: str, s
     assert (refusal.status, refusal.body.decode()) == (status, body)
     assert refusal.headers["content-type"] == "application/json"
     assert not topic.subscribers
+
+
+@pytest.mark.parametrize("unit", ["MICROSECOND", "microsecond"])
+async def test_who_asks_for_microseconds_gets_every_time_in_them(unit: str) -> None:
+    """web-socket-streams.md: "add the parameter timeUnit=MICROSECOND or timeUnit=microsecond in the URL"."""
+    web = Web()
+    topic, ether = web.topic(), web.topic(series=ETH)
+    async with connection(web, f"/binance/stream?streams={STREAM}&timeUnit={unit}") as socket, connection(web) as other:
+        await other.accepted.wait()
+        assert await asked(socket, "SUBSCRIBE", "ethusdt@kline_1m") == {"result": None, "id": 1}
+        for one in (topic, ether):
+            commit(one, candle(minute(10)), forming(minute(11)))
+        for event in await socket.take(4):
+            data = event["data"]
+            opens = minute(10) if data["k"]["x"] else minute(11)
+            assert (data["k"]["t"], data["k"]["T"]) == (opens * 1000, opens * 1000 + 59_999_999)
+            assert opens * 1000 <= data["E"] <= opens * 1000 + 60_000_000
+        assert told(await other.take(2)) == [(10, True), (11, False)], "in milliseconds, as ever"
 
 
 @pytest.mark.parametrize(
