@@ -518,6 +518,21 @@ async def test_while_binance_cannot_be_asked_the_store_still_answers(autojump_cl
             assert int(response.headers["Retry-After"]) >= 1
 
 
+async def test_a_range_of_several_pages_is_refused_before_its_client_hangs_up(autojump_clock: MockClock) -> None:
+    async with open_door() as door:
+        await door.rows(GOOD)
+        await door.world.until_live()
+        door.world.exchange.add_fault(RestDown(status=None, delay=6.0, path="/api/v3/klines"))
+        target = f"/api/v3/klines?{GOOD}&startTime={START - 2_500 * MINUTE}&limit=1000"
+        began = trio.current_time()
+        response = await door.get(target)
+        assert (response.status_code, response.json()["code"]) == (503, -1001), "it takes two pages of 6 s"
+        assert trio.current_time() - began < 10, "what ccxt and python-binance wait"
+        assert response.headers["Retry-After"] == "5"
+        rows = (await door.get(target)).json()
+        assert len(rows) == 1000, "the first page is kept"
+
+
 async def test_a_ban_is_a_ban_for_our_clients_too(autojump_clock: MockClock) -> None:
     async with open_door() as door:
         await door.rows(GOOD)
