@@ -459,7 +459,12 @@ async def test_what_is_private_or_not_there_never_reaches_binance(autojump_clock
             assert response.status_code in {404, 403}, target
         assert (await door.request("HEAD", "/nope")).status_code == 404
         assert (await door.request("HEAD", f"/api/v3/klines?{GOOD}")).status_code == 200
-        assert (await door.request("OPTIONS", "/api/v3/klines")).headers["Access-Control-Allow-Origin"] == "*"
+        preflight = await door.request("OPTIONS", "/api/v3/klines", Access_Control_Request_Headers="x-mbx-time-unit")
+        assert preflight.headers["Access-Control-Allow-Origin"] == "*"
+        assert preflight.headers["Access-Control-Allow-Headers"] == "x-mbx-time-unit"
+        # A page of another origin reads only the headers that are named here.
+        exposed = set((await door.get("/api/v3/ping")).headers["Access-Control-Expose-Headers"].split(", "))
+        assert exposed >= {"X-MBX-USED-WEIGHT", "X-MBX-USED-WEIGHT-1M", "Retry-After"}
         assert door.passed_on == []
 
 
