@@ -1,7 +1,8 @@
 """The parameters of a question, checked as Binance checks them, and in its order.
 
     a repeated one (-1101), a mandatory one that is not there (-1102), one that the path does not know (-1104), an
-    empty one (-1105), then each value in the order of the documentation: its characters (-1100), its size (-1108)
+    empty one (-1105), then each value in the order of the documentation: its characters (-1100), its size (-1108), a
+    symbol that is named twice (-1151)
 
 The order is that of recorded answers (``../shared/data/rest/binance_error_bodies.json``): who leaves ``symbol`` out and
 sends an unknown name is told of the symbol, and who sends an empty ``interval`` that it is empty.
@@ -74,6 +75,8 @@ def _check_values(values: dict[str, str], path: PublicPath) -> None:
             raise illegal(name, kind.legal)
         if kind is Kind.NUMBER and int(value) > _LARGEST:
             raise bad_request(-1108, f"Parameter '{name}' overflowed.")
+        if kind is Kind.SYMBOLS and value.count(",") + 1 > len(set(value[1:-1].split(","))):
+            raise bad_request(-1151, "Symbol is present multiple times in the list.")
 
 
 def read_kline_question(values: dict[str, str], api: PublicApi) -> KlineQuestion:

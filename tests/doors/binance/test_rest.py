@@ -126,6 +126,19 @@ WRONG = [
         -1128,
         "Combination of optional parameters invalid.",
     ),
+    # CHANGELOG of binance-spot-api-docs, 2023-07-11: a symbol that is named twice has an error of its own
+    (
+        "exchangeInfo",
+        "symbols=%5B%22BTCUSDT%22,%22BTCUSDT%22%5D",
+        -1151,
+        "Symbol is present multiple times in the list.",
+    ),
+    (
+        "ticker/price",
+        "symbols=%5B%22ETHUSDT%22,%22BTCUSDT%22,%22ETHUSDT%22%5D",
+        -1151,
+        "Symbol is present multiple times in the list.",
+    ),
     ("historicalTrades", "symbol=BTCUSDT&fromId=-1", -1100, illegal("fromId", NUMBER)),
     ("historicalBlockTrades", "symbol=BTCUSDT", -1102, mandatory("fromId")),
     ("avgPrice", "symbol=", -1105, "Parameter 'symbol' was empty."),
