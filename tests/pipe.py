@@ -16,6 +16,9 @@ class Pipe:
         self.rest = b""
         self.offers: list[bytes] = []
         self.is_gone = False
+        self.is_silent = False
+        """Whether the client says nothing since `fall_silent`; till then it talks all the time."""
+        self._heard_at = math.inf
         self._is_pushing = trio.Lock()
         self._widened = trio.Event()
 
@@ -23,6 +26,21 @@ class Pipe:
         self.room += room
         self._widened.set()
         self._widened = trio.Event()
+
+    @property
+    def heard_at(self) -> float:
+        return min(self._heard_at, trio.current_time())
+
+    def fall_silent(self) -> None:
+        self._heard_at, self.is_silent = trio.current_time(), True
+
+    def speak_again(self) -> None:
+        self._heard_at, self.is_silent = math.inf, False
+
+    async def is_there(self) -> bool:
+        if self.is_silent:
+            await trio.sleep(3)
+        return not self.is_silent
 
     def offer(self, frames: bytes) -> int:
         self.offers.append(frames)

@@ -19,14 +19,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.core.sync import State
-from candlesync.doors.binance.departures import Departures
-from candlesync.doors.binance.session import MISSED, TOO_FAST, Means, StreamSession
-from candlesync.doors.binance.stream import Texts
+from candlesync.doors.binance.session import MISSED, TOO_FAST
 from candlesync.errors import CandlesyncError, TooMany, UnknownInterval, UpstreamUnavailable
 from candlesync.web.access import AccessSettings
-from candlesync.web.base import GOING_DOWN, Channel, Closing
-from tests.builders import BTC, candle, flat, forming, minute, minutes
-from tests.pipe import Pipe, messages_of
+from candlesync.web.base import GOING_DOWN, Closing
+from tests.builders import candle, flat, forming, minute, minutes
+from tests.doors.binance.bot import Bot, told
+from tests.pipe import messages_of
 from tests.web.builders import Socket, Web, commit, on_a_port, read_all, upgrade
 
 ETH = Series("ETHUSDT", Interval.M1)
@@ -40,11 +39,6 @@ async def connection(web: Web, path: str = URL, *headers: tuple[str, str], **oth
     async with web.socket(path, *headers, **others) as socket:
         yield socket
     assert socket.ended.is_set()
-
-
-def told(events: list[dict[str, Any]]) -> list[tuple[int, bool]]:
-    """The minutes of raw events, and whether they are closed."""
-    return [((event["k"]["t"] - minute(0)) // 60_000, event["k"]["x"]) for event in events]
 
 
 async def asked(socket: Socket, method: str, *parameters: object, id_: object = 1) -> Any:
@@ -483,34 +477,6 @@ async def test_a_server_that_goes_down_says_so_and_takes_nobody_new() -> None:
 
 
 # --- on a connection that takes frames
-
-
-class Bot:
-    """A session over a `Pipe`, again and again."""
-
-    def __init__(self, web: Web) -> None:
-        self.means = Means(web.supervisor, Departures(), Texts(lambda: 0), 5)
-        self.connect()
-
-    def connect(self) -> None:
-        self.pipe = Pipe()
-        self.to_session, receive = trio.open_memory_channel[str](10)
-        self.session = StreamSession(
-            Channel(receive.receive, _no_send, self.pipe), self.means, ("", b""), combined=False
-        )
-        self.closing: Closing | None = None
-
-    async def run(self) -> None:
-        await self.session.begin([BTC])
-        self.closing = await self.session.run()
-
-    @property
-    def got(self) -> list[tuple[int, bool]]:
-        return told([json.loads(message) for message in messages_of(self.pipe.got)[0]])
-
-
-async def _no_send(_message: str) -> None:
-    raise AssertionError("the line is there to be written to")
 
 
 async def test_a_line_that_is_gone_took_nothing_of_what_was_on_its_way(autojump_clock: MockClock) -> None:
