@@ -17,8 +17,9 @@ class Pipe:
         self.offers: list[bytes] = []
         self.is_gone = False
         self.is_silent = False
-        """Whether the client says nothing since `fall_silent`; till then it talks all the time."""
+        self._is_there = True
         self._heard_at = math.inf
+        """Until `fall_silent` the client talks all the time."""
         self._is_pushing = trio.Lock()
         self._widened = trio.Event()
 
@@ -31,16 +32,18 @@ class Pipe:
     def heard_at(self) -> float:
         return min(self._heard_at, trio.current_time())
 
-    def fall_silent(self) -> None:
-        self._heard_at, self.is_silent = trio.current_time(), True
+    def fall_silent(self, *, is_noticed: bool = True) -> None:
+        """``is_noticed``: it has been pinged since, and has not answered."""
+        self._heard_at, self.is_silent, self._is_there = trio.current_time(), is_noticed, False
 
     def speak_again(self) -> None:
-        self._heard_at, self.is_silent = math.inf, False
+        self._heard_at, self.is_silent, self._is_there = math.inf, False, True
 
     async def is_there(self) -> bool:
-        if self.is_silent:
+        if not self._is_there and not self.is_silent:
             await trio.sleep(3)
-        return not self.is_silent
+            self.is_silent = True
+        return self._is_there
 
     def offer(self, frames: bytes) -> int:
         self.offers.append(frames)

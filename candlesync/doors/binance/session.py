@@ -205,16 +205,12 @@ class StreamSession(Session):
 
     async def _silent(self, streams: Iterable[Stream]) -> set[StreamSession]:
         """The connections that may be this client's earlier ones, and whose client does not answer any more."""
+        others = self._others(streams)
+        silent = {other for other, client in others.items() if client.is_silent}
+        # Who has just been heard of is there.
         now = trio.current_time()
-        doubtful: dict[StreamSession, float] = {}
-        for stream in streams:
-            for other in self._means.present.get(self._key(stream), ()):
-                client = other._client
-                # Who has just been heard of is there.
-                if client is not None and other is not self and client.heard_at < now - 1:
-                    doubtful[other] = client.heard_at
-        silent: set[StreamSession] = set()
-        if not doubtful:
+        doubtful = {other: client for other, client in others.items() if client.heard_at < now - 1}
+        if silent or not doubtful:
             return silent
 
         async def ask(other: StreamSession, client: HeardLine) -> None:
@@ -222,10 +218,19 @@ class StreamSession(Session):
                 silent.add(other)
 
         async with trio.open_nursery() as nursery:
-            for other in sorted(doubtful, key=doubtful.__getitem__)[:_ASKED]:
-                if other._client is not None:
-                    nursery.start_soon(ask, other, other._client)
+            for other in sorted(doubtful, key=lambda one: doubtful[one].heard_at)[:_ASKED]:
+                nursery.start_soon(ask, other, doubtful[other])
         return silent
+
+    def _others(self, streams: Iterable[Stream]) -> dict[StreamSession, HeardLine]:
+        """The other connections on which the same client may have one of these streams, and nobody goes on from it."""
+        now = trio.current_time()
+        return {
+            other: other._client
+            for stream in streams
+            for other, its in self._means.present.get(self._key(stream), {}).items()
+            if other is not self and other._client is not None and other._receipts[its].given_at > now
+        }
 
     def _place_of_silent(self, stream: Stream, silent: set[StreamSession]) -> int | None:
         """Where the same stream of a client that does not answer any more stopped: the earliest, and each once."""

@@ -65,7 +65,7 @@ async def test_a_client_goes_on_though_its_old_connection_has_not_ended(web: Web
         nursery.start_soon(run_old)
         await trio.sleep(1)
         await close_minutes(topic, 10, 11)
-        old.pipe.fall_silent()
+        old.pipe.fall_silent(is_noticed=False)
         await close_minutes(topic, 12, 14)
         nursery.start_soon(new.run)
         await close_minutes(topic, 15, 16)  # while the old one is asked
@@ -99,6 +99,27 @@ async def test_each_of_those_that_come_back_goes_on_for_one(web: Web, autojump_c
             nursery.start_soon(bot.run)
             await trio.sleep(5)
         assert [bot.got for bot in bots[2:]] == [closed(11, 12), closed(12, 12), []]
+        nursery.cancel_scope.cancel()
+
+
+async def test_all_clients_of_a_network_that_has_died_come_back_together(web: Web, autojump_clock: MockClock) -> None:
+    topic = web.topic()
+    bots = [Bot(web) for _ in range(40)]
+    for bot in bots:
+        bot.means = bots[0].means
+        bot.connect()
+    async with trio.open_nursery() as nursery:
+        for bot in bots[:20]:
+            nursery.start_soon(bot.run)
+        await trio.sleep(1)
+        await close_minutes(topic, 10, 10)
+        for bot in bots[:20]:
+            bot.pipe.fall_silent()
+        await close_minutes(topic, 11, 12)
+        for bot in bots[20:]:
+            nursery.start_soon(bot.run)
+        await trio.sleep(5)
+        assert [bot.got for bot in bots[20:]] == [closed(11, 12)] * 20
         nursery.cancel_scope.cancel()
 
 
@@ -161,7 +182,7 @@ async def test_who_leaves_while_the_old_connection_is_asked_leaves_nothing(web: 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(old.run)
         await trio.sleep(1)
-        old.pipe.fall_silent()
+        old.pipe.fall_silent(is_noticed=False)
         await close_minutes(topic, 10, 11)
         with trio.move_on_after(1):
             await new.run()
