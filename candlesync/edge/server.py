@@ -182,7 +182,8 @@ class BoundedServer(TCPServer):
             for stream in self._pinged:
                 stream.closed = True  # or the handler's end would be told, as an internal error (1011)
             self.cut()
-        self.line.ping()
+        if self._pinged:
+            self.line.ping()
         for stream in list(self._pinged):
             await stream.ping()
         # Only now: behind other bytes a ping may have waited long, and its client has all the interval to answer. Not
