@@ -53,6 +53,24 @@ class Line(Outlet, Protocol):
         ...
 
 
+class HeardLine(Line, Protocol):
+    """The same of a client of which it is known whether it is there."""
+
+    @property
+    def heard_at(self) -> float:
+        """When the client was last heard of (trio time): it had most of what it had been sent by then."""
+        ...
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has not answered a ping in time: what it was sent since it was heard of may be lost."""
+        ...
+
+    async def is_there(self) -> bool:
+        """Whether the client, pinged now, is heard of in time; takes some seconds when it is not."""
+        ...
+
+
 class Outbox:
     """Which of one socket's subscribers have something to be sent.
 

@@ -16,6 +16,10 @@ class Pipe:
         self.rest = b""
         self.offers: list[bytes] = []
         self.is_gone = False
+        self.is_silent = False
+        self._is_there = True
+        self._heard_at = math.inf
+        """Until `fall_silent` the client talks all the time."""
         self._is_pushing = trio.Lock()
         self._widened = trio.Event()
 
@@ -23,6 +27,23 @@ class Pipe:
         self.room += room
         self._widened.set()
         self._widened = trio.Event()
+
+    @property
+    def heard_at(self) -> float:
+        return min(self._heard_at, trio.current_time())
+
+    def fall_silent(self, *, is_noticed: bool = True) -> None:
+        """``is_noticed``: it has been pinged since, and has not answered."""
+        self._heard_at, self.is_silent, self._is_there = trio.current_time(), is_noticed, False
+
+    def speak_again(self) -> None:
+        self._heard_at, self.is_silent, self._is_there = math.inf, False, True
+
+    async def is_there(self) -> bool:
+        if not self._is_there and not self.is_silent:
+            await trio.sleep(3)
+            self.is_silent = True
+        return self._is_there
 
     def offer(self, frames: bytes) -> int:
         self.offers.append(frames)

@@ -51,9 +51,8 @@ class BoundedServer(TCPServer):
         self._scope = trio.CancelScope()
         """Around all that is done for the client. Hypercorn's own nursery cannot be cancelled: what it should catch
         then would go on to the server."""
-        self.line = Line(self.stream, self.cut)
+        self.line = Line(self.stream, self.cut, self._ping_now)
         """All that is sent goes through it."""
-        self._heard_at = trio.current_time()
         self._pinged: set[Pinged] = set()
         """The WebSockets of this connection: one, or several over HTTP/2."""
         self._ping_at = inf
@@ -111,6 +110,9 @@ class BoundedServer(TCPServer):
     def ping(self, stream: Pinged) -> None:
         """Ping a WebSocket's client from now on, and cut it off when it is silent all the same."""
         self._pinged.add(stream)
+        self._ping_now()
+
+    def _ping_now(self) -> None:
         self._ping_at = self._reading.deadline = trio.current_time()
 
     async def _read_data(self) -> None:
@@ -128,7 +130,7 @@ class BoundedServer(TCPServer):
             if data is not None:
                 await self._take(bytes(data))
                 # Nobody is silent while we deal with what it has said, and do not read on.
-                self._heard_at = trio.current_time()
+                self.line.hear()
             now = trio.current_time()
             if now >= self._ping_at:
                 await self._ping(now)
@@ -149,10 +151,12 @@ class BoundedServer(TCPServer):
         late, self._ping_at = now - self._ping_at, inf
         self._pinged = {stream for stream in self._pinged if not stream.closed}
         # A process that was held up itself has heard nobody, and judges nobody.
-        if late < interval / 4 and now - self._heard_at > SILENCE * interval:
+        if late < interval / 4 and now - self.line.heard_at > SILENCE * interval:
             for stream in self._pinged:
                 stream.closed = True  # or the handler's end would be told, as an internal error (1011)
             self.cut()
+        if self._pinged:
+            self.line.ping()
         for stream in list(self._pinged):
             await stream.ping()
         # Only now: behind other bytes a ping may have waited long, and its client has all the interval to answer. Not

@@ -37,8 +37,8 @@ class Line:
     """
 
     __slots__ = (
-        *("_descriptor", "_is_free", "_is_gone", "_is_shut", "_lock", "_on_gone", "_rest", "_senders", "_stream"),
-        *("__weakref__", "is_direct"),
+        *("_answer", "_descriptor", "_is_free", "_is_gone", "_is_shut", "_lock", "_on_doubt", "_on_gone", "_rest"),
+        *("_senders", "_stream", "__weakref__", "heard_at", "is_direct", "pinged_at"),
     )
 
     timeout: ClassVar[float] = 30.0
@@ -48,15 +48,29 @@ class Line:
     then takes something all the time, and would never be done."""
     send_buffer: ClassVar[int] = SEND_BUFFER
     """Bytes that the kernel is told to hold of what a client has not taken."""
+    answers_within: ClassVar[float] = 3.0
+    """Seconds in which a client that is there answers a ping, over any network and however busy."""
     cut_off: ClassVar[int] = 0
     """Clients that took too long, of this process."""
     _end: ClassVar[float] = inf
     _waiting: ClassVar[set[trio.CancelScope]] = set()
 
-    def __init__(self, stream: trio.abc.SendStream, on_gone: Callable[[], None]) -> None:
-        """``on_gone`` is called, once or again, when the client is gone or takes too long. It must not wait."""
+    def __init__(
+        self, stream: trio.abc.SendStream, on_gone: Callable[[], None], on_doubt: Callable[[], None] = lambda: None
+    ) -> None:
+        """
+        ``on_gone`` is called, once or again, when the client is gone or takes too long, and ``on_doubt`` to have it
+        pinged. Neither may wait.
+        """
         self._stream = stream
         self._on_gone = on_gone
+        self._on_doubt = on_doubt
+        self._answer: trio.Event | None = None
+        """Set when the client is heard of, if somebody waits for that."""
+        self.heard_at = trio.current_time()
+        """When the client was last heard of (trio time), whatever it sent."""
+        self.pinged_at = -inf
+        """When the first ping was sent that it has not answered; if it has answered all, one of the earlier ones."""
         self._lock = trio.Lock()
         self._senders = 0
         """Tasks that hold the lock or wait for it."""
@@ -75,6 +89,37 @@ class Line:
     def is_gone(self) -> bool:
         """Whether the client is gone, or took too long; what was taken last may not have gone out."""
         return self._is_gone
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the client has not answered a ping for so long that it will hardly do so: what it was sent since it
+        was heard of may have reached nobody."""
+        return self.heard_at < self.pinged_at <= trio.current_time() - self.answers_within
+
+    def ping(self) -> None:
+        """A ping is being sent."""
+        if self.heard_at >= self.pinged_at:
+            self.pinged_at = trio.current_time()
+
+    def hear(self) -> None:
+        """The client has sent something."""
+        self.heard_at = trio.current_time()
+        if self._answer is not None:
+            self._answer.set()
+            self._answer = None
+
+    async def is_there(self) -> bool:
+        """Whether the client, pinged now, is heard of in time."""
+        if self._is_gone or self._is_shut or self.is_silent:
+            return False
+        if self._answer is None:
+            self._answer = trio.Event()
+            self._on_doubt()
+        answer = self._answer
+        # The ping may have to wait for its turn. Where none is sent, nothing is known against the client.
+        with trio.move_on_after(self.answers_within + 0.5):
+            await answer.wait()
+        return not self.is_silent
 
     def shut(self) -> None:
         """Take no more offers: a WebSocket close frame goes out, and nothing may follow it."""

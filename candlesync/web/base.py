@@ -14,7 +14,7 @@ import trio
 
 from candlesync.core import wire
 from candlesync.core.allowance import Pace, Verdict
-from candlesync.hub import Line, Outbox, Subscriber
+from candlesync.hub import HeardLine, Line, Outbox, Subscriber
 
 Receive = Callable[[], Awaitable[str | bytes | None]]
 Send = Callable[[str], Awaitable[None]]
@@ -46,7 +46,7 @@ class Channel(msgspec.Struct, frozen=True):
 
     receive: Receive
     send: Send
-    line: Line | None = None
+    line: HeardLine | None = None
     """The connection itself, where it can be written to."""
 
 
@@ -58,7 +58,7 @@ class Session(ABC):
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._line = channel.line
+        self._line: Line | None = channel.line
         self._nursery: trio.Nursery | None = None
         """While the socket is served."""
         self._is_writing = False

@@ -10,7 +10,7 @@ from quart import Blueprint, Response, websocket
 
 from candlesync.core.allowance import Pace
 from candlesync.errors import CandlesyncError
-from candlesync.hub import Line
+from candlesync.hub import HeardLine
 from candlesync.supervisor import Supervisor
 from candlesync.web.base import GOING_DOWN, Channel, Session
 from candlesync.web.bundle import Turn
@@ -88,7 +88,7 @@ class Sockets:
         try:
             if self._stopping.is_set():
                 raise Refusal("going_down", "the server is going down; come back in a moment", retry_after=1)
-            line = cast("Line | None", websocket.scope.get("extensions", {}).get(LINE))
+            line = cast("HeardLine | None", websocket.scope.get("extensions", {}).get(LINE))
             session = await open_session(Channel(websocket.receive, websocket.send, line))
         except CandlesyncError as error:
             self.refused[api] += 1

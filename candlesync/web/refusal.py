@@ -13,7 +13,7 @@ from candlesync.errors import CandlesyncError, TooMany, UnknownInterval, Unknown
 
 _encode = msgspec.json.Encoder().encode
 
-EXPOSED = "Candlesync-Position, Candlesync-State, ETag, Retry-After"
+EXPOSED = "Candlesync-Position, Candlesync-State, ETag, Retry-After, X-MBX-USED-WEIGHT, X-MBX-USED-WEIGHT-1M"
 """Headers that a page of another origin may read."""
 
 STATUSES = {

@@ -639,3 +639,69 @@ async def test_the_kernel_holds_a_bounded_part_of_what_a_client_does_not_take() 
     assert 100_000 < await taken() <= 2 * SEND_BUFFER + 300_000, "and what the client's kernel has taken"
     Line.configure(30, 4096)
     assert await taken() < 100_000, "or the bound would not be what bounds it"
+
+
+# --- whether the client is there
+
+
+class Doubted:
+    """A line whose client answers pings when the test says so."""
+
+    def __init__(self) -> None:
+        self.doubts = 0
+        self.line = Line(trio.testing.MemorySendStream(), lambda: None, self._ping)
+
+    def _ping(self) -> None:
+        self.doubts += 1
+        self.line.ping()
+
+
+async def test_a_client_that_answers_is_there(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    ends = Doubted()
+    answers: list[bool] = []
+
+    async def ask() -> None:
+        answers.append(await ends.line.is_there())
+
+    await trio.sleep(20)
+    nursery.start_soon(ask)
+    nursery.start_soon(ask)
+    await trio.sleep(1)
+    ends.line.hear()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (answers, ends.doubts) == ([True, True], 1), "one ping is enough for all who ask"
+    assert not ends.line.is_silent
+    assert ends.line.heard_at == trio.current_time()
+
+
+async def test_a_client_that_does_not_answer_is_silent_from_the_first_ping_on(autojump_clock: MockClock) -> None:
+    line = Doubted().line
+    await trio.sleep(20)
+    began = trio.current_time()
+    assert not await line.is_there()
+    assert trio.current_time() - began == Line.answers_within + 0.5
+    assert line.is_silent
+    line.ping()
+    assert line.is_silent, "another ping gives it no more time"
+    began = trio.current_time()
+    assert not await line.is_there()
+    assert trio.current_time() == began, "it has been asked"
+    line.hear()
+    line.ping()
+    await trio.sleep(1)
+    is_silent = line.is_silent
+    assert not is_silent, "it was heard of, and has some time for the next"
+
+
+async def test_of_a_client_that_cannot_be_pinged_nothing_is_known(autojump_clock: MockClock) -> None:
+    line = Line(trio.testing.MemorySendStream(), lambda: None)
+    await trio.sleep(20)
+    assert await line.is_there()
+    assert not line.is_silent
+
+
+async def test_who_is_gone_is_not_asked(autojump_clock: MockClock) -> None:
+    ends = Doubted()
+    ends.line.shut()
+    assert not await ends.line.is_there()
+    assert ends.doubts == 0

@@ -12,13 +12,16 @@ from functools import lru_cache
 
 from candlesync.core.candle import Candle, Series
 from candlesync.doors.binance.requests import stream_of
+from candlesync.doors.binance.rows import times_of
 
 
-def encode(series: Series, candle: Candle, event_time: int) -> bytes:
-    """A candle as the event of a raw stream."""
+def encode(series: Series, candle: Candle, event_time: int, *, in_microseconds: bool = False) -> bytes:
+    """A candle as the event of a raw stream; ``event_time`` is in milliseconds."""
     symbol, interval, closed = series.symbol, series.interval, "true" if candle.closed else "false"
+    opens, closes = times_of(candle, interval, in_microseconds=in_microseconds)
+    said = f"{event_time}000" if in_microseconds else str(event_time)
     return (
-        f'{{"e":"kline","E":{event_time},"s":"{symbol}","k":{{"t":{candle.open_time},"T":{candle.close_time}'
+        f'{{"e":"kline","E":{said},"s":"{symbol}","k":{{"t":{opens},"T":{closes}'
         f',"s":"{symbol}","i":"{interval}","f":-1,"L":-1,"o":"{candle.open}","c":"{candle.close}"'
         f',"h":"{candle.high}","l":"{candle.low}","v":"{candle.volume}","n":{candle.trades},"x":{closed}'
         f',"q":"{candle.quote_volume}","V":"{candle.taker_base_volume}","Q":"{candle.taker_quote_volume}"'

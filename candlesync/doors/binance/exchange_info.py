@@ -75,7 +75,7 @@ class ExchangeInfo:
         body = whole.of(names)
         if body is not None:
             return PassedOn(200, body), None
-        # Not every symbol is in the whole answer, and the same one twice is an error: Binance says it best.
+        # Not every symbol is in the whole answer: Binance says it best.
         return await self._passing.ask(self._path, values), None
 
     async def _ask(self) -> PassedOn:

@@ -7,6 +7,8 @@ row is there twice, and none is missing, whatever the replica drops or gains whi
 
 from __future__ import annotations
 
+import trio
+
 from candlesync.archive import Archive
 from candlesync.binance.public import PublicApi, PublicPath, Values
 from candlesync.binance.rest import PassedOn
@@ -18,9 +20,13 @@ from candlesync.doors.binance.errors import invalid_interval
 from candlesync.doors.binance.parameters import KlineQuestion, read_kline_question
 from candlesync.doors.binance.passing import Passing
 from candlesync.doors.binance.rows import NewestRows, rows_body
-from candlesync.errors import TooMany
+from candlesync.errors import TooMany, UpstreamUnavailable
 from candlesync.hub import Topic
 from candlesync.supervisor import Supervisor
+
+PATIENCE = 9.0
+"""Seconds for an answer, of whose pages each has as long by itself: ccxt and python-binance hang up after 10. The pages
+that were read are kept for who asks again."""
 
 
 class Klines:
@@ -43,14 +49,22 @@ class Klines:
         """
         question = read_kline_question(dict(values), self.api)
         interval = question.interval
+        until = trio.current_time() + PATIENCE
         topic = await self._topic(question)
         if topic is None or interval is None:
             return await self._passing.ask(path, values, in_microseconds=in_microseconds), None
         state = topic.state
-        entries = await rows_of(topic, question, self._archive)
+        entries = await self._rows(topic, question, until)
         if question.start is None and question.end is None and not in_microseconds:
             return PassedOn(200, self._newest.body(topic.series, entries)), state
         return PassedOn(200, rows_body(entries, interval, in_microseconds=in_microseconds)), state
+
+    async def _rows(self, topic: Topic, question: KlineQuestion, until: float) -> list[Entry]:
+        with trio.move_on_at(until):
+            return await rows_of(topic, question, self._archive)
+        raise UpstreamUnavailable(
+            f"the older candles of {topic.series} did not all come within {PATIENCE:g} s", retry_after=5.0
+        )
 
     async def _topic(self, question: KlineQuestion) -> Topic | None:
         """The series, followed from now on; `None` for what Binance has to answer by itself."""

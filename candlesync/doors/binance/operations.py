@@ -103,7 +103,7 @@ _REFUSALS = (
         400,
         "In Binance's words: -1101 a repeated parameter, -1102 a mandatory one that is not there, -1104 an unknown one,"
         " -1105 an empty one, -1100 odd characters, -1108 too large, -1120 no such interval, -1121 no such symbol, "
-        "-1128 parameters that exclude each other, -1130 no such value",
+        "-1128 parameters that exclude each other, -1130 no such value, -1151 a symbol twice",
         (BinanceError,),
     ),
     Reply(406, "-1155: there is JSON only", (BinanceError,)),

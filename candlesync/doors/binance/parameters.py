@@ -1,7 +1,8 @@
 """The parameters of a question, checked as Binance checks them, and in its order.
 
     a repeated one (-1101), a mandatory one that is not there (-1102), one that the path does not know (-1104), an
-    empty one (-1105), then each value in the order of the documentation: its characters (-1100), its size (-1108)
+    empty one (-1105), then each value in the order of the documentation: its characters (-1100), its size (-1108), a
+    symbol that is named twice (-1151)
 
 The order is that of recorded answers (``../shared/data/rest/binance_error_bodies.json``): who leaves ``symbol`` out and
 sends an unknown name is told of the symbol, and who sends an empty ``interval`` that it is empty.
@@ -16,7 +17,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from candlesync.binance.public import Kind, PublicApi, PublicPath
-from candlesync.core.interval import Interval
+from candlesync.core.interval import MINUTE, Interval
 from candlesync.doors.binance.errors import bad_request, illegal, invalid, malformed
 
 USUAL = 500
@@ -39,7 +40,7 @@ class KlineQuestion(msgspec.Struct, frozen=True):
     end: int | None
     limit: int
     is_utc: bool
-    """Whether the intervals are those of UTC; otherwise the bars are others than ours."""
+    """Whether the bars are those of UTC. In a zone that is whole hours off, those of an hour and less are, too."""
 
 
 def read_parameters(query: bytes, path: PublicPath) -> dict[str, str]:
@@ -74,6 +75,8 @@ def _check_values(values: dict[str, str], path: PublicPath) -> None:
             raise illegal(name, kind.legal)
         if kind is Kind.NUMBER and int(value) > _LARGEST:
             raise bad_request(-1108, f"Parameter '{name}' overflowed.")
+        if kind is Kind.SYMBOLS and value.count(",") + 1 > len(set(value[1:-1].split(","))):
+            raise bad_request(-1151, "Symbol is present multiple times in the list.")
 
 
 def read_kline_question(values: dict[str, str], api: PublicApi) -> KlineQuestion:
@@ -95,12 +98,14 @@ def read_kline_question(values: dict[str, str], api: PublicApi) -> KlineQuestion
         None if start is None else -_milliseconds(-int(start), api),
         None if end is None else _milliseconds(int(end), api),
         min(limit, most),
-        not _offset(values.get("timeZone", "0")),
+        # A grid that is moved by whole steps of its own is the same one.
+        interval is None or interval.steps(0, (_offset(values.get("timeZone", "0")) or 0) * MINUTE) is not None,
     )
 
 
 def wants_microseconds(units: Iterable[str]) -> bool:
-    """What ``X-MBX-TIME-UNIT`` says, each time that it is sent; raises `BinanceRefusal` for anything else."""
+    """What ``X-MBX-TIME-UNIT``, or ``timeUnit`` of a stream's URL, says each time that it is sent; raises
+    `BinanceRefusal` for anything else."""
     sent = {unit.lower() if unit in {unit.lower(), unit.upper()} else "" for unit in units}
     if not sent <= {"microsecond", "millisecond"} or len(sent) > 1:
         raise bad_request(-1194, "Invalid value for time unit; expected either MICROSECOND or MILLISECOND.")

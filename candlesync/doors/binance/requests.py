@@ -28,7 +28,7 @@ INVALID_REQUEST = 2
 TOO_MANY_STREAMS = 4
 
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
-_STREAM = re.compile(r"([^@\s/]{1,50})@kline_([^\s/]{1,20})")
+_STREAM = re.compile(r"([^@\s/]{1,50})@kline_([^@\s/]{1,20})(@[+-][0-9]{2}:[0-9]{2})?", re.ASCII)
 _SYMBOL = re.compile(r"[a-z0-9._-]+", re.ASCII)
 _NAME = re.compile(r"!?[^\s/]{1,100}")
 """Whatever may be some stream's name."""
@@ -99,8 +99,8 @@ def read_stream(name: str) -> Series:
     match = _STREAM.fullmatch(name)
     if match is None:
         raise _invalid_stream(name, "served are <symbol>@kline_<interval>")
-    symbol, interval = match.groups()
-    if "@" in interval:
+    symbol, interval, zone = match.groups()
+    if zone:
         raise _invalid_stream(name, "candles of other time zones than UTC are not served")
     if symbol != symbol.lower():
         # Binance takes it too, and sends nothing.

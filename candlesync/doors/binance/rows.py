@@ -53,12 +53,18 @@ def _joined(entries: Iterable[Entry], interval: Interval, *, in_microseconds: bo
     return ",".join(_row(entry.candle, interval, in_microseconds=in_microseconds) for entry in entries)
 
 
-def _row(candle: Candle, interval: Interval, *, in_microseconds: bool) -> str:
+def times_of(candle: Candle, interval: Interval, *, in_microseconds: bool) -> tuple[str, str]:
+    """When a candle opens and closes, as it is written."""
     opens, closes = str(candle.open_time), str(candle.close_time)
-    if in_microseconds:
-        # The last microsecond of the candle. Of one that an outage cut short only the millisecond is known.
-        is_whole = candle.close_time == interval.next(candle.open_time) - 1
-        opens, closes = f"{opens}000", f"{closes}{'999' if is_whole else '000'}"
+    if not in_microseconds:
+        return opens, closes
+    # The last microsecond of the candle. Of one that an outage cut short only the millisecond is known.
+    is_whole = candle.close_time == interval.next(candle.open_time) - 1
+    return f"{opens}000", f"{closes}{'999' if is_whole else '000'}"
+
+
+def _row(candle: Candle, interval: Interval, *, in_microseconds: bool) -> str:
+    opens, closes = times_of(candle, interval, in_microseconds=in_microseconds)
     return (
         f'[{opens},"{candle.open}","{candle.high}","{candle.low}","{candle.close}","{candle.volume}",{closes},'
         f'"{candle.quote_volume}",{candle.trades},"{candle.taker_base_volume}","{candle.taker_quote_volume}",'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
@@ -13,6 +13,7 @@ from candlesync.core.candle import Series
 from candlesync.core.wire import BATCH
 from candlesync.doors.binance.departures import Departures, Key
 from candlesync.doors.binance.errors import refusal_of
+from candlesync.doors.binance.receipt import Receipt
 from candlesync.doors.binance.requests import (
     MOST_STREAMS,
     GetCombined,
@@ -30,7 +31,7 @@ from candlesync.doors.binance.requests import (
 )
 from candlesync.doors.binance.stream import Missed, Stream, Texts
 from candlesync.errors import CandlesyncError
-from candlesync.hub import Line, Subscriber
+from candlesync.hub import HeardLine, Line, Subscriber
 from candlesync.supervisor import Supervisor
 from candlesync.web.base import Channel, Closing, Session
 
@@ -46,10 +47,9 @@ _WAITING = 128 * 1024
 """Characters of the messages that may wait while one is being done: a series takes 10 seconds at most to start, and the
 names of 1024 streams are some 25 KiB."""
 
-
-_READS_WITHIN = 0.25
-"""Seconds in which a client reads what it is sent first, after its handshake or its subscription. On a busy machine it
-may take longer; but nobody is to get a second time what was read in the first second."""
+_ASKED = 4
+"""Connections that are asked whether their clients are there, when one comes that may be one of these: there may be
+hundreds of a program, and those that were heard of last are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class Means:
     texts: Texts
     message_rate: float
     """Messages a second that a client may send ("WebSocket Limits")."""
+    present: dict[Key, dict[StreamSession, Stream]] = field(default_factory=dict)
+    """The streams that are being sent, by whose they are."""
 
 
 class StreamSession(Session):
@@ -71,14 +73,14 @@ class StreamSession(Session):
     def __init__(self, channel: Channel, means: Means, caller: tuple[str, bytes], *, combined: bool) -> None:
         """``caller`` is the client's address, as the limits count it, and its program; see `Key`."""
         super().__init__(channel)
+        self._client = channel.line
         self.pace = Pace(means.message_rate, _BURST * means.message_rate)
         self._means = means
         self._caller = caller
         self._combined = combined
         self._streams: dict[Series, Stream] = {}
         self._by_subscriber: dict[Subscriber, Stream] = {}
-        self._joined: dict[Stream, tuple[float, int]] = {}
-        """When each stream began (trio time), and at which place."""
+        self._receipts: dict[Stream, Receipt] = {}
         self._asked: deque[str] = deque()
         """Messages that are not done yet, in the order in which they came."""
         self._is_answering = False
@@ -90,7 +92,7 @@ class StreamSession(Session):
 
     async def begin(self, series: Iterable[Series]) -> None:
         """Follow what the URL asks for, all or nothing; raises what `Supervisor.ensure` raises."""
-        self._join(await self._start(series))
+        await self._take_over(await self._start(series))
 
     # --- what the client says
 
@@ -147,7 +149,7 @@ class StreamSession(Session):
         finally:
             if not is_answered:
                 _end(streams)
-        self._join(streams)
+        await self._take_over(streams)
 
     # --- the streams
 
@@ -184,34 +186,106 @@ class StreamSession(Session):
             # Before anything else is waited for: a series that nobody has subscribed to may be let go.
             streams[series] = Stream(topic, self.outbox, self._means.texts)
 
-    def _join(self, streams: Iterable[Stream]) -> None:
-        """Have streams that were begun sent from now on, each from where one of this client's stopped, if one did."""
+    async def _take_over(self, streams: list[Stream]) -> None:
+        """Have streams that were begun sent from now on, each from where one of this client's stopped, if one did.
+
+        Its connection need not have ended for us: who is back after the network has died comes sooner than that shows.
+        """
+        is_asked = False
+        try:
+            silent = await self._silent(streams)
+            is_asked = True
+        finally:
+            if not is_asked:
+                _end(streams)
+        # No await from here on: a place that is taken is gone on from.
         for stream in streams:
-            place = self._means.departures.take(self._key(stream), trio.current_time())
+            # The latest counts.
+            place = self._place_of_silent(stream, silent)
+            if place is None:
+                place = self._means.departures.take(self._key(stream), trio.current_time())
             if place is not None:
                 stream.place = place
-            self._joined[stream] = (trio.current_time(), stream.place)
-            self._streams[stream.series] = self._by_subscriber[stream.subscriber] = stream
-            self.outbox.offer(stream.subscriber)
+            self._join(stream)
+
+    async def _silent(self, streams: Iterable[Stream]) -> set[StreamSession]:
+        """The connections that may be this client's earlier ones, and whose client does not answer any more."""
+        others = self._others(streams)
+        silent = {other for other, client in others.items() if client.is_silent}
+        # Who has just been heard of is there.
+        now = trio.current_time()
+        doubtful = {other: client for other, client in others.items() if client.heard_at < now - 1}
+        if silent or not doubtful:
+            return silent
+
+        async def ask(other: StreamSession, client: HeardLine) -> None:
+            if not await client.is_there():
+                silent.add(other)
+
+        async with trio.open_nursery() as nursery:
+            for other in sorted(doubtful, key=lambda one: doubtful[one].heard_at)[:_ASKED]:
+                nursery.start_soon(ask, other, doubtful[other])
+        return silent
+
+    def _others(self, streams: Iterable[Stream]) -> dict[StreamSession, HeardLine]:
+        """The other connections on which the same client may have one of these streams, and nobody goes on from it."""
+        now = trio.current_time()
+        return {
+            other: other._client
+            for stream in streams
+            for other, its in self._means.present.get(self._key(stream), {}).items()
+            if other is not self and other._client is not None and other._receipts[its].given_at > now
+        }
+
+    def _place_of_silent(self, stream: Stream, silent: set[StreamSession]) -> int | None:
+        """Where the same stream of a client that does not answer any more stopped: the earliest, and each once."""
+        now = trio.current_time()
+        found: list[tuple[int, Receipt]] = []
+        for other, its in self._means.present.get(self._key(stream), {}).items():
+            receipt = other._receipts[its]
+            if other in silent and other._client is not None and receipt.given_at > now:
+                found.append((receipt.place(its.place, now, other._client.heard_at), receipt))
+        if not found:
+            return None
+        place, receipt = min(found, key=lambda pair: pair[0])
+        receipt.given_at = now
+        return place
+
+    def _join(self, stream: Stream) -> None:
+        self._receipts[stream] = Receipt(stream.place, trio.current_time())
+        self._streams[stream.series] = self._by_subscriber[stream.subscriber] = stream
+        self._means.present.setdefault(self._key(stream), {})[self] = stream
+        self.outbox.offer(stream.subscriber)
 
     def _drop(self, series: Series) -> None:
         """End a stream, if there is one."""
         stream = self._streams.pop(series, None)
         if stream is not None:
             del self._by_subscriber[stream.subscriber]
-            del self._joined[stream]
+            del self._receipts[stream]
+            key = self._key(stream)
+            others = self._means.present[key]
+            del others[self]
+            if not others:
+                del self._means.present[key]
             stream.end()
 
     def end(self) -> None:
         """Let go of the streams, and remember where they stopped."""
         now = trio.current_time()
+        client = self._client
+        silent_since = client.heard_at if client is not None and client.is_silent else None
         for series, stream in list(self._streams.items()):
-            joined_at, place = self._joined[stream]
-            # What has hardly begun may have been sent a whole catch-up of which its client read nothing.
-            self._means.departures.remember(
-                self._key(stream), place if now < joined_at + _READS_WITHIN else stream.place, now
-            )
+            receipt = self._receipts[stream]
+            if client is None or client.heard_at >= receipt.given_at or receipt.given_at > now:
+                place = receipt.place(stream.place, now, silent_since)
+                self._means.departures.remember(self._key(stream), place, now)
             self._drop(series)
+
+    def _note_place(self, stream: Stream, before: int) -> None:
+        """A stream's place was another before, if it was."""
+        if self._client is not None and stream.place != before:
+            self._receipts[stream].move(before, self._client.heard_at, trio.current_time())
 
     def _key(self, stream: Stream) -> Key:
         return Key(*self._caller, stream_of(stream.series))
@@ -233,7 +307,9 @@ class StreamSession(Session):
             # A line takes all of a batch or, cancelled before it, nothing; without one a batch is a single event. So
             # the place is exactly up to where the client was sent everything, whenever this is cancelled.
             for stream, place in batch.places:
-                stream.place = place
+                before, stream.place = stream.place, place
+                if stream in self._receipts:  # and was not dropped meanwhile
+                    self._note_place(stream, before)
             is_done = batch.is_last
         if self._line is not None:
             for stream in filter(None, map(self._by_subscriber.get, subscribers)):
@@ -241,7 +317,10 @@ class StreamSession(Session):
 
     def offer(self, stream: Stream, line: Line) -> tuple[int, int]:
         """See `Stream.offer`."""
-        return stream.offer(line, combined=self._combined)
+        before = stream.place
+        taken = stream.offer(line, combined=self._combined)
+        self._note_place(stream, before)
+        return taken
 
     def _due(self, subscribers: Iterable[Subscriber]) -> Iterator[tuple[Stream, int, bytes]]:
         """What the streams are to be sent, read as it is sent: nothing but places is kept for a client."""

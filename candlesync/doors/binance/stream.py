@@ -36,9 +36,10 @@ class Missed(CandlesyncError):
 class Texts:
     """The events of all series, each made once a commit, whoever is sent it."""
 
-    def __init__(self, clock: Callable[[], int]) -> None:
-        """``clock`` gives the milliseconds of the UNIX epoch."""
+    def __init__(self, clock: Callable[[], int], *, in_microseconds: bool = False) -> None:
+        """``clock`` gives the milliseconds of the UNIX epoch; ``in_microseconds`` is of the times in the events."""
         self._clock = clock
+        self._in_microseconds = in_microseconds
         self._made: WeakKeyDictionary[Topic, _Made] = WeakKeyDictionary()
 
     def event(self, topic: Topic, entry: Entry) -> bytes:
@@ -51,7 +52,9 @@ class Texts:
         found = made.events.get(entry.open_time)
         if found is None:
             candle = entry.candle
-            found = made.events[entry.open_time] = encode(topic.series, candle, event_time(candle, self._clock()))
+            said = event_time(candle, self._clock())
+            found = encode(topic.series, candle, said, in_microseconds=self._in_microseconds)
+            made.events[entry.open_time] = found
         return found
 
 

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from hashlib import blake2b
 from urllib.parse import urlsplit
 
 from quart import Blueprint, Response, websocket
 
+from candlesync.binance.public import PublicApi
+from candlesync.binance.public_paths import public_api
 from candlesync.binance.venue import Venue
 from candlesync.doors.binance.departures import Departures
 from candlesync.doors.binance.errors import bad_request, refusal_of
+from candlesync.doors.binance.parameters import wants_microseconds
 from candlesync.doors.binance.requests import read_target
 from candlesync.doors.binance.session import Means, StreamSession
 from candlesync.doors.binance.stream import Texts
@@ -39,13 +43,16 @@ looked at: a proxy may give each request a number."""
 
 def stream_routes(venue: Venue, supervisor: Supervisor, sockets: Sockets, departures: Departures) -> Blueprint:
     """The routes as ``venue`` has them; their connections are among the open ``sockets``."""
-    means = Means(supervisor, departures, Texts(lambda: time.time_ns() // 1_000_000), venue.messages_per_second)
+    texts, in_microseconds = Texts(_clock), Texts(_clock, in_microseconds=True)
+    means = Means(supervisor, departures, texts, venue.messages_per_second)
+    api = public_api(venue)
     routes = Blueprint("binance_streams", __name__)
 
     async def serve(names: Iterable[str], *, combined: bool) -> Response | None:
         async def open_session(channel: Channel) -> Session:
-            _check_time_unit(websocket.args.getlist("timeUnit"))
-            session = StreamSession(channel, means, (asked_by.get(), _program()), combined=combined)
+            wants = _wants_microseconds(websocket.args.getlist("timeUnit"), api)
+            asked = replace(means, texts=in_microseconds) if wants else means
+            session = StreamSession(channel, asked, (asked_by.get(), _program()), combined=combined)
             await session.begin(read_target(names))
             return session
 
@@ -71,9 +78,15 @@ def _program() -> bytes:
     return blake2b("\n".join((websocket.full_path, *told)).encode(), digest_size=16).digest()
 
 
-def _check_time_unit(units: list[str]) -> None:
-    if any(unit.lower() != "millisecond" for unit in units):
+def _clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _wants_microseconds(units: list[str], api: PublicApi) -> bool:
+    wanted = wants_microseconds(units)
+    if wanted and not api.has_microseconds:
         raise bad_request(-1130, "Data sent for parameter 'timeUnit' is not valid; served are milliseconds.")
+    return wanted
 
 
 async def _refused(error: CandlesyncError) -> Response | None:

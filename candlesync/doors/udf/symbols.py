@@ -135,10 +135,11 @@ def search(
     """
     if exchange.upper() not in ("", market.exchange) or kind not in ("", _TYPE):
         return []
-    wanted = text.upper().removeprefix(f"{market.exchange}:")
+    # As people write a pair: BTC/USDT, btc usdt.
+    wanted = _joined(text.upper().removeprefix(f"{market.exchange}:"))
     ranked = []
     for info in infos:
-        if wanted in info.symbol or wanted in _description(info).upper():
+        if wanted in info.symbol or wanted in _joined(_description(info).upper()):
             rank = (info.symbol != wanted, not info.symbol.startswith(wanted), info.status not in ("", "TRADING"))
             ranked.append((rank, info))
     ranked.sort(key=lambda pair: pair[0])  # and otherwise as Binance has them
@@ -146,6 +147,10 @@ def search(
         Found(info.symbol, info.symbol, f"{market.exchange}:{info.symbol}", _description(info), market.exchange)
         for _, info in ranked[:limit]
     ]
+
+
+def _joined(text: str) -> str:
+    return "".join(text.replace("/", " ").split())
 
 
 def _description(info: SymbolInfo) -> str:

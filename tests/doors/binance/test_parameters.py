@@ -98,9 +98,26 @@ def test_utc_has_many_names(zone: str) -> None:
 
 @pytest.mark.parametrize("zone", ["8", "-1:00", "05:45", "14", "+14:00", "-12", "0:15"])
 def test_other_zones_are_not_utc(zone: str) -> None:
-    assert not question(timeZone=zone).is_utc
-    plain = f"symbol=BTCUSDT&interval=1m&timeZone={zone}".encode()
+    assert not question(timeZone=zone, interval="1d").is_utc
+    plain = f"symbol=BTCUSDT&interval=1d&timeZone={zone}".encode()
     assert not read_kline_question(read_parameters(plain, KLINES), SPOT_API).is_utc, "a plus sign that is not escaped"
+
+
+@pytest.mark.parametrize(
+    ("zone", "same"),
+    [
+        ("8", "1s 1m 3m 5m 15m 30m 1h 2h 4h 8h"),
+        ("-1:00", "1s 1m 3m 5m 15m 30m 1h"),
+        ("-12", "1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 12h"),
+        ("05:45", "1s 1m 3m 5m 15m"),
+        ("5:30", "1s 1m 3m 5m 15m 30m"),
+        ("0:07", "1s 1m"),
+    ],
+)
+def test_the_shorter_bars_of_another_zone_are_those_of_utc(zone: str, same: str) -> None:
+    """rest-api.md: "kline intervals are interpreted in that timezone", which moves where they begin."""
+    found = [str(interval) for interval in INTERVALS if question(timeZone=zone, interval=str(interval)).is_utc]
+    assert found == same.split()
 
 
 @pytest.mark.parametrize("zone", ["15", "14:01", "-12:15", "1:60", "UTC", "Z", "8:0", "1:000", "--1", "\u0668", "1 "])

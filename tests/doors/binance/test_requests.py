@@ -130,6 +130,12 @@ REFUSED: list[tuple[str, int, str, int | str | None]] = [
         1,
     ),
     (
+        '{"method":"SUBSCRIBE","params":["btcusdt@kline_1m,ethbtc@kline_1M"],"id":1}',
+        2,
+        "Invalid request: invalid stream btcusdt@kline_1m,ethbtc@kline_1M: served are <symbol>@kline_<interval>",
+        1,
+    ),
+    (
         '{"method":"SUBSCRIBE","params":["BTCUSDT@kline_1m"],"id":1}',
         2,
         "Invalid request: invalid stream BTCUSDT@kline_1m: symbols of streams are in lower case",

@@ -127,6 +127,19 @@ WRONG = [
         -1128,
         "Combination of optional parameters invalid.",
     ),
+    # CHANGELOG of binance-spot-api-docs, 2023-07-11: a symbol that is named twice has an error of its own
+    (
+        "exchangeInfo",
+        "symbols=%5B%22BTCUSDT%22,%22BTCUSDT%22%5D",
+        -1151,
+        "Symbol is present multiple times in the list.",
+    ),
+    (
+        "ticker/price",
+        "symbols=%5B%22ETHUSDT%22,%22BTCUSDT%22,%22ETHUSDT%22%5D",
+        -1151,
+        "Symbol is present multiple times in the list.",
+    ),
     ("historicalTrades", "symbol=BTCUSDT&fromId=-1", -1100, illegal("fromId", NUMBER)),
     ("historicalBlockTrades", "symbol=BTCUSDT", -1102, mandatory("fromId")),
     ("avgPrice", "symbol=", -1105, "Parameter 'symbol' was empty."),
@@ -206,6 +219,7 @@ async def test_the_four_kinds_of_ranges(autojump_clock: MockClock) -> None:
         assert await door.rows(f"{GOOD}&limit=3", "/api/v3/uiKlines") == newest[-3:]
         assert await door.rows(f"{GOOD}&timeZone=0&limit=3") == newest[-3:]
         assert await door.rows(f"{GOOD}&timeZone=-00:00&limit=3") == newest[-3:]
+        assert await door.rows(f"{GOOD}&timeZone=8&limit=3") == newest[-3:]
         assert await door.rows(f"{GOOD}&startTime={newest[7][0]}&limit=5") == newest[7:12]
         assert await door.rows(f"{GOOD}&startTime={newest[7][0] + 1}&limit=5") == newest[8:13]
         assert await door.rows(f"{GOOD}&endTime={newest[20][0]}&limit=5") == newest[16:21]
@@ -222,6 +236,7 @@ async def test_the_four_kinds_of_ranges(autojump_clock: MockClock) -> None:
         assert await door.rows(f"{GOOD}&endTime=1") == []
         assert await door.rows(f"{GOOD}&endTime=9999999999999&limit=2") == newest[-2:]
         assert door.passed_on == []
+        assert not [request for request in door.upstream if "timeZone" in request.url.params]
 
 
 async def test_microseconds_are_taken_and_given(autojump_clock: MockClock) -> None:
@@ -449,7 +464,12 @@ async def test_what_is_private_or_not_there_never_reaches_binance(autojump_clock
             assert response.status_code in {404, 403}, target
         assert (await door.request("HEAD", "/nope")).status_code == 404
         assert (await door.request("HEAD", f"/api/v3/klines?{GOOD}")).status_code == 200
-        assert (await door.request("OPTIONS", "/api/v3/klines")).headers["Access-Control-Allow-Origin"] == "*"
+        preflight = await door.request("OPTIONS", "/api/v3/klines", Access_Control_Request_Headers="x-mbx-time-unit")
+        assert preflight.headers["Access-Control-Allow-Origin"] == "*"
+        assert preflight.headers["Access-Control-Allow-Headers"] == "x-mbx-time-unit"
+        # A page of another origin reads only the headers that are named here.
+        exposed = set((await door.get("/api/v3/ping")).headers["Access-Control-Expose-Headers"].split(", "))
+        assert exposed >= {"X-MBX-USED-WEIGHT", "X-MBX-USED-WEIGHT-1M", "Retry-After"}
         assert door.passed_on == []
 
 
@@ -508,6 +528,21 @@ async def test_while_binance_cannot_be_asked_the_store_still_answers(autojump_cl
             assert int(response.headers["Retry-After"]) >= 1
 
 
+async def test_a_range_of_several_pages_is_refused_before_its_client_hangs_up(autojump_clock: MockClock) -> None:
+    async with open_door() as door:
+        await door.rows(GOOD)
+        await door.world.until_live()
+        door.world.exchange.add_fault(RestDown(status=None, delay=6.0, path="/api/v3/klines"))
+        target = f"/api/v3/klines?{GOOD}&startTime={START - 2_500 * MINUTE}&limit=1000"
+        began = trio.current_time()
+        response = await door.get(target)
+        assert (response.status_code, response.json()["code"]) == (503, -1001), "it takes two pages of 6 s"
+        assert trio.current_time() - began < 10, "what ccxt and python-binance wait"
+        assert response.headers["Retry-After"] == "5"
+        rows = (await door.get(target)).json()
+        assert len(rows) == 1000, "the first page is kept"
+
+
 async def test_a_ban_is_a_ban_for_our_clients_too(autojump_clock: MockClock) -> None:
     async with open_door() as door:
         await door.rows(GOOD)
@@ -517,7 +552,7 @@ async def test_a_ban_is_a_ban_for_our_clients_too(autojump_clock: MockClock) -> 
             "/api/v3/ticker/price",
             "/api/v3/time",
             f"/api/v3/klines?{GOOD}&startTime=0",
-            f"/api/v3/klines?{GOOD}&timeZone=8",
+            "/api/v3/klines?symbol=BTCUSDT&interval=1d&timeZone=8",
         ):
             response = await door.get(target)
             assert (response.status_code, response.json()["code"]) == (429, -1003), (target, response.text)

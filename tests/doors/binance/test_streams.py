@@ -19,14 +19,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.core.sync import State
-from candlesync.doors.binance.departures import Departures
-from candlesync.doors.binance.session import MISSED, TOO_FAST, Means, StreamSession
-from candlesync.doors.binance.stream import Texts
+from candlesync.doors.binance.session import MISSED, TOO_FAST
 from candlesync.errors import CandlesyncError, TooMany, UnknownInterval, UpstreamUnavailable
 from candlesync.web.access import AccessSettings
-from candlesync.web.base import GOING_DOWN, Channel, Closing
-from tests.builders import BTC, candle, flat, forming, minute, minutes
-from tests.pipe import Pipe, messages_of
+from candlesync.web.base import GOING_DOWN, Closing
+from tests.builders import candle, flat, forming, minute, minutes
+from tests.doors.binance.bot import Bot, told
+from tests.pipe import messages_of
 from tests.web.builders import Socket, Web, commit, on_a_port, read_all, upgrade
 
 ETH = Series("ETHUSDT", Interval.M1)
@@ -40,11 +39,6 @@ async def connection(web: Web, path: str = URL, *headers: tuple[str, str], **oth
     async with web.socket(path, *headers, **others) as socket:
         yield socket
     assert socket.ended.is_set()
-
-
-def told(events: list[dict[str, Any]]) -> list[tuple[int, bool]]:
-    """The minutes of raw events, and whether they are closed."""
-    return [((event["k"]["t"] - minute(0)) // 60_000, event["k"]["x"]) for event in events]
 
 
 async def asked(socket: Socket, method: str, *parameters: object, id_: object = 1) -> Any:
@@ -120,9 +114,9 @@ async def test_a_connection_without_a_stream_which_then_subscribes(path: str) ->
         ("/binance/ws/nope@kline_1m", 400, '{"code":-1121,"msg":"Invalid symbol."}'),
         (f"/binance/stream?streams={STREAM}/btcusdt@kline_9m", 400, '{"code":-1120,"msg":"Invalid interval."}'),
         (
-            f"{URL}?timeUnit=MICROSECOND",
+            f"{URL}?timeUnit=SECOND",
             400,
-            '{"code":-1130,"msg":"Data sent for parameter \'timeUnit\' is not valid; served are milliseconds."}',
+            '{"code":-1194,"msg":"Invalid value for time unit; expected either MICROSECOND or MILLISECOND."}',
         ),
     ],
 )
@@ -134,6 +128,24 @@ async def test_what_a_url_cannot_have_is_refused_before_the_upgrade(path: str, s
     assert (refusal.status, refusal.body.decode()) == (status, body)
     assert refusal.headers["content-type"] == "application/json"
     assert not topic.subscribers
+
+
+@pytest.mark.parametrize("unit", ["MICROSECOND", "microsecond"])
+async def test_who_asks_for_microseconds_gets_every_time_in_them(unit: str) -> None:
+    """web-socket-streams.md: "add the parameter timeUnit=MICROSECOND or timeUnit=microsecond in the URL"."""
+    web = Web()
+    topic, ether = web.topic(), web.topic(series=ETH)
+    async with connection(web, f"/binance/stream?streams={STREAM}&timeUnit={unit}") as socket, connection(web) as other:
+        await other.accepted.wait()
+        assert await asked(socket, "SUBSCRIBE", "ethusdt@kline_1m") == {"result": None, "id": 1}
+        for one in (topic, ether):
+            commit(one, candle(minute(10)), forming(minute(11)))
+        for event in await socket.take(4):
+            data = event["data"]
+            opens = minute(10) if data["k"]["x"] else minute(11)
+            assert (data["k"]["t"], data["k"]["T"]) == (opens * 1000, opens * 1000 + 59_999_999)
+            assert opens * 1000 <= data["E"] <= opens * 1000 + 60_000_000
+        assert told(await other.take(2)) == [(10, True), (11, False)], "in milliseconds, as ever"
 
 
 @pytest.mark.parametrize(
@@ -465,34 +477,6 @@ async def test_a_server_that_goes_down_says_so_and_takes_nobody_new() -> None:
 
 
 # --- on a connection that takes frames
-
-
-class Bot:
-    """A session over a `Pipe`, again and again."""
-
-    def __init__(self, web: Web) -> None:
-        self.means = Means(web.supervisor, Departures(), Texts(lambda: 0), 5)
-        self.connect()
-
-    def connect(self) -> None:
-        self.pipe = Pipe()
-        self.to_session, receive = trio.open_memory_channel[str](10)
-        self.session = StreamSession(
-            Channel(receive.receive, _no_send, self.pipe), self.means, ("", b""), combined=False
-        )
-        self.closing: Closing | None = None
-
-    async def run(self) -> None:
-        await self.session.begin([BTC])
-        self.closing = await self.session.run()
-
-    @property
-    def got(self) -> list[tuple[int, bool]]:
-        return told([json.loads(message) for message in messages_of(self.pipe.got)[0]])
-
-
-async def _no_send(_message: str) -> None:
-    raise AssertionError("the line is there to be written to")
 
 
 async def test_a_line_that_is_gone_took_nothing_of_what_was_on_its_way(autojump_clock: MockClock) -> None:

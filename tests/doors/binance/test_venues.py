@@ -157,6 +157,12 @@ async def test_streams_of_futures_come_where_clients_old_and_new_look_for_them(p
         assert [event.get("data", event)["k"]["x"] for event in (closed, open_)] == [True, False]
 
 
+async def test_streams_of_futures_have_no_microseconds() -> None:
+    async with Web(venue=USDM).socket(f"/binance/ws/{STREAM}?timeUnit=MICROSECOND") as socket:
+        refusal = await socket.until_refused()
+    assert (refusal.status, refusal.json["code"]) == (400, -1130)
+
+
 async def test_a_client_of_futures_may_send_ten_messages_a_second(autojump_clock: MockClock) -> None:
     async with Web(venue=USDM).socket("/binance/market/ws") as socket:
         for number in range(20):
