@@ -83,16 +83,12 @@ async def test_workers_own_each_symbol_once_serve_everybody_and_are_replaced() -
         for symbol in SYMBOLS:
             announced.check_one_writer(symbol)
             # It may go to a worker that began late, or is new, which is a handover.
-            for since, until in ((settled, killed - 0.1), (killed - 0.1, ending)):
+            for since, until, is_after in ((settled, killed - 0.1, False), (killed - 0.1, ending, True)):
                 for span in await deployment.not_one(since, until, symbol):
                     assert span.connections == 0, span
-                    is_takeover = since > settled and span.begin < STARTED
-                    deployment.stalls.check(
-                        f"{symbol} without a connection",
-                        since + span.begin,
-                        span.end - span.begin,
-                        TAKEOVER if is_takeover else HANDOVER,
-                    )
+                    bound = TAKEOVER if is_after and span.begin < STARTED else HANDOVER
+                    what = f"{symbol} without a connection"
+                    deployment.stalls.check(what, since + span.begin, span.end - span.begin, bound)
 
 
 async def test_workers_that_all_die_are_all_replaced() -> None:
