@@ -1,6 +1,7 @@
 // The symbol field: a combobox over what the server lists.
 
 const SHOWN = 60;
+const FRESH = 60_000; // ms that a list is good for: symbols are added
 
 /** The listed symbols that fit what was typed, the best first. */
 export function matching(symbols, typed) {
@@ -23,6 +24,7 @@ export function matching(symbols, typed) {
 /** Let people choose. `list` promises what the server lists, and `choose` is called with a symbol. */
 export function search({ form, field, found, list, choose }) {
   let symbols = null;
+  let listed = -Infinity;
   let shown = [];
   let marked = -1;
 
@@ -77,11 +79,14 @@ export function search({ form, field, found, list, choose }) {
 
   field.addEventListener("focus", async () => {
     field.select();
+    show();
+    if (performance.now() - listed < FRESH) return;
     try {
-      symbols ??= await list();
+      symbols = await list();
     } catch {
       return; // it can still be typed
     }
+    listed = performance.now();
     show();
   });
   field.addEventListener("input", show);
