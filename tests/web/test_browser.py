@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import trio
@@ -196,6 +197,19 @@ async def test_a_symbol_that_is_not_listed_is_said() -> None:
         await search(tab, "btc", "Enter")
         await tab.until(STATE, "live")
         assert await tab.value("document.getElementById('message').hidden")
+
+
+async def test_an_address_with_what_can_be_no_symbol_says_so() -> None:
+    web = Web()
+    web.topic()
+    refused = "Failed to load resource: the server responded with a status of 404 ()"
+    async with shown(web, "/?symbol=BTC/USDT", console=[refused, refused]) as tab:
+        await tab.until(f"{text('message')}.includes('BTC/USDT')")
+        for symbol, said in (("..", "no symbol ..,"), (" ", "")):
+            path = tab.page.url.partition("?")[0] + "?" + urlencode({"symbol": symbol})
+            await tab.do(lambda page, path=path: page.goto(path))  # type: ignore[misc] # mypy knows no such lambda
+            await tab.until(f"{text('message')}.includes({said!r})")
+        await tab.until(STATE, "live")
 
 
 async def test_a_symbol_that_was_refused_can_be_chosen_again() -> None:

@@ -414,7 +414,8 @@ export class Feed {
         return { candles: value, position: answer.headers.get("Candlesync-Position") };
       }
       const { code = "bad_answer", message = `the server answered ${answer.status}` } = value?.error ?? {};
-      throw new FeedError(code, message, 1000 * (Number(answer.headers.get("Retry-After")) || 0));
+      const nothing = `the server has no symbol ${pursuit.symbol}, or is not at ${this.#server}`;
+      throw new FeedError(code, code === "not_found" ? nothing : message, 1000 * (Number(answer.headers.get("Retry-After")) || 0));
     } catch (error) {
       if (error instanceof FeedError) throw error;
       if (error instanceof SyntaxError) throw new FeedError("bad_answer", "what answers is not the server");

@@ -15,7 +15,7 @@ const address = () => new URLSearchParams(location.search);
 const token = address().get("token") ?? "";
 const chosen = () => {
   const [symbol, interval] = [address().get("symbol"), address().get("interval")];
-  return [(symbol || "BTCUSDT").toUpperCase(), INTERVALS.includes(interval) ? interval : "1m"];
+  return [symbol?.trim().toUpperCase() || "BTCUSDT", INTERVALS.includes(interval) ? interval : "1m"];
 };
 
 // Light and dark
