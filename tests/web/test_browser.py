@@ -175,6 +175,22 @@ async def search(tab: Tab, typed: str, *keys: str) -> None:
         await tab.do(lambda page, key=key: page.keyboard.press(key))  # type: ignore[misc] # mypy knows no such lambda
 
 
+async def test_the_search_offers_all_until_something_is_typed_and_escape_leaves_all_as_it_was() -> None:
+    web = Web()
+    web.topic()
+    offered = "[...document.querySelectorAll('#found:not([hidden]) [role=option]')].map((item) => item.firstChild.data)"
+    async with shown(web) as tab:
+        await tab.until(STATE, "live")
+        await tab.do(lambda page: page.click("#symbol"))
+        await tab.until(offered, ["BTCUSDT", "ETHUSDT"])
+        await tab.do(lambda page: page.keyboard.type("e"))
+        await tab.until(offered, ["ETHUSDT"])
+        await tab.do(lambda page: page.keyboard.press("Escape"))
+        await tab.until(offered, [])
+        assert await tab.value("document.getElementById('symbol').value") == "BTCUSDT"
+        assert await tab.value("candlesync.feed.symbol") == "BTCUSDT"
+
+
 async def test_only_the_intervals_of_the_venue_are_offered() -> None:
     web = Web(venue=USDM)
     web.topic()
