@@ -196,7 +196,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         multiple=True,
         callback=read_origins,
         metavar="ORIGIN",
-        help="Pages that may ask, such as https://chart.example; give it again for more. All when not given.",
+        help="Pages that may ask, such as https://chart.example; give it again for more, and for this server's own "
+        "page. All when not given.",
     ),
     _option(
         "--token",

@@ -77,7 +77,8 @@ async def watch(
             if console is None:
                 await _tell(symbol, interval, url=url, token=token, say=say)
             else:
-                async with follow(symbol, interval, url=url, token=token) as feed:
+                # The screen shows the state; a line of the log would spoil it.
+                async with follow(symbol, interval, url=url, token=token, on_state=lambda *_: None) as feed:
                     await _draw(Watched(feed, url), console, nursery)
         except (FeedError, ValueError, OSError) as error:
             failure = error  # raised below, as it is and not in the nursery's group

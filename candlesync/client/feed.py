@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,6 +22,7 @@ from candlesync.errors import FeedError
 
 QUIET: Final = 15.0
 """Seconds without a word, after which the server is asked for one; what comes then comes in as many."""
+_log = logging.getLogger("candlesync.client")
 _OVERLOADED: Final = (1013, 4429)
 """Too slow, or too many messages: not at once again."""
 
@@ -232,6 +234,8 @@ class Feed:
             raise Broken(f"a message that cannot be read: {error}") from error
         self.tally.messages += 1
         if candle is not None:
+            if (candle.symbol, candle.interval) != (self.symbol, self.interval):
+                raise Broken("the server sent a candle of another series")
             self._take(candle)
             if message.position:
                 # One without a position is part of a catch-up: to resume in its midst, the position before it counts.
@@ -265,9 +269,15 @@ class Feed:
 
     def _tell(self, state: State, reason: str) -> None:
         self.state, self.reason = state, reason
-        if self._on_state is not None and self._told != (state, reason):
-            self._told = (state, reason)
+        if self._told == (state, reason):
+            return
+        self._told = (state, reason)
+        if self._on_state is not None:
             self._on_state(state, reason)
+        else:
+            # Who asked for nothing is to see why nothing comes: a wrong URL is tried for ever.
+            level = logging.WARNING if state is State.OFFLINE else logging.INFO
+            _log.log(level, "%s %s is %s%s", self.symbol, self.interval, state.value, reason and f": {reason}")
 
     def _wake(self) -> None:
         self._changed.set()
@@ -346,7 +356,8 @@ async def follow(
     """Follow a series of the server at ``url`` until the block is left.
 
     ``load``: with how many candles to begin, 1 to 1000. ``most``: how many to hold (1,000 at least; some 0.8 KB each).
-    ``on_state`` is called at each change of the state, with its reason. Raises `ValueError` for what cannot be. What
+    ``on_state`` is called at each change of the state, with its reason; without it `logging`'s ``candlesync.client`` is
+    told, of ``offline`` as a warning. Raises `ValueError` for what cannot be. What
     the server refuses for good raises `FeedError` where the feed is iterated; all else is tried again, for ever.
     """
     feed_server = Server(url, token)

@@ -15,7 +15,9 @@ from candlesync.errors import FeedError
 
 PAGE: Final = 1000
 """Candles of one answer of REST at most."""
-FINAL: Final = frozenset({"unknown_symbol", "bad_interval", "bad_limit", "bad_parameter", "unauthorized", "forbidden"})
+FINAL: Final = frozenset(
+    {"unknown_symbol", "bad_interval", "bad_limit", "bad_parameter", "unauthorized", "forbidden", "not_found"}
+)
 """Refusals after which the same question would get the same answer."""
 
 

@@ -109,6 +109,8 @@ class Server:
             candles = msgspec.json.decode(answer.content, type=list[Candle])
         except msgspec.DecodeError as error:
             raise FeedError("bad_answer", f"{self._url} is no candlesync server: {error}") from error
+        if any((candle.symbol, candle.interval) != (symbol, interval) for candle in candles):
+            raise FeedError("bad_answer", f"{self._url} gave candles of another series")
         return Answer(candles, answer.headers.get("Candlesync-Position", ""))
 
     @asynccontextmanager

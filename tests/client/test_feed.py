@@ -461,7 +461,44 @@ async def test_pauses_begin_anew_once_it_has_worked(autojump_clock: MockClock) -
         assert max(after - before for before, after in pairwise(served.opened)) < 31
 
 
-@pytest.mark.parametrize("code", ["unknown_symbol", "unauthorized", "forbidden"])
+async def test_who_asks_for_no_states_finds_them_in_the_log(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "candlesync.client")
+    served = Served()
+    served.is_down = True
+    async with served.followed() as feed:
+        await trio.sleep(120)
+        served.is_down = False
+        await until_live(feed)
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert told == [
+        ("INFO", "BTCUSDT 1m is syncing: loading"),
+        ("WARNING", "BTCUSDT 1m is offline: nobody is there"),
+        ("INFO", "BTCUSDT 1m is syncing: catching up"),
+        ("INFO", "BTCUSDT 1m is live"),
+    ]
+    caplog.clear()
+    async with Served().followed(on_state=lambda *_: None) as feed:
+        await until_live(feed)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("name", "other"), [(b"BTCUSDT", b"ETHUSDT"), (b'"1m"', b'"1h"')])
+async def test_a_candle_of_another_series_is_not_taken(name: bytes, other: bytes, autojump_clock: MockClock) -> None:
+    served = Served()
+    async with served.followed() as feed:
+        await until_live(feed)
+        served.on_message = lambda message: message.replace(name, other)
+        served.commit(*minutes(10, 12))
+        await trio.sleep(1)
+        assert (feed.tally.breaks > 0, [one.time for one in feed.candles]) == (True, times(0, 9))
+        served.on_message = lambda message: message
+        await until_live(feed)
+        assert [one.time for one in feed.candles] == times(0, 12)
+
+
+@pytest.mark.parametrize("code", ["unknown_symbol", "unauthorized", "forbidden", "not_found"])
 async def test_a_refusal_for_good_ends_it_after_the_last_candle(code: str, autojump_clock: MockClock) -> None:
     served = Served()
     async with served.followed() as feed:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+import msgspec
 import pytest
 import trio
 import trustme
@@ -272,3 +273,31 @@ def test_what_a_refusal_without_a_body_says() -> None:
     error = refusal(418, b"", "9" * 400)
     assert (error.code, str(error)) == ("bad_answer", "the server answered 418")
     assert error.retry_after == float("inf")
+
+
+async def test_candles_of_another_series_are_refused() -> None:
+    body = msgspec.json.encode([{**CANDLE, "symbol": "ETHUSDT"}])
+    async with answering(http("200 OK", body, "Candlesync-Position: p")) as url:
+        assert str(await loaded(url)) == f"{url} gave candles of another series"
+
+
+CANDLE = {
+    "symbol": "BTCUSDT",
+    "interval": "1m",
+    "time": 60,
+    "open": 1,
+    "high": 1,
+    "low": 1,
+    "close": 1,
+    "volume": 1,
+    "closed": True,
+    "rev": 1,
+}
+
+
+@pytest.mark.parametrize("symbol", ["..", "BTC/USDT"])
+async def test_a_symbol_that_can_be_none_ends_it(symbol: str) -> None:
+    async with on_a_port(Web()) as port, follow(symbol, url=f"http://127.0.0.1:{port.number}") as feed:
+        with trio.fail_after(30), pytest.raises(FeedError) as caught:
+            await anext(feed)
+        assert caught.value.code == "not_found"

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import trio
@@ -174,6 +175,22 @@ async def search(tab: Tab, typed: str, *keys: str) -> None:
         await tab.do(lambda page, key=key: page.keyboard.press(key))  # type: ignore[misc] # mypy knows no such lambda
 
 
+async def test_the_search_offers_all_until_something_is_typed_and_escape_leaves_all_as_it_was() -> None:
+    web = Web()
+    web.topic()
+    offered = "[...document.querySelectorAll('#found:not([hidden]) [role=option]')].map((item) => item.firstChild.data)"
+    async with shown(web) as tab:
+        await tab.until(STATE, "live")
+        await tab.do(lambda page: page.click("#symbol"))
+        await tab.until(offered, ["BTCUSDT", "ETHUSDT"])
+        await tab.do(lambda page: page.keyboard.type("e"))
+        await tab.until(offered, ["ETHUSDT"])
+        await tab.do(lambda page: page.keyboard.press("Escape"))
+        await tab.until(offered, [])
+        assert await tab.value("document.getElementById('symbol').value") == "BTCUSDT"
+        assert await tab.value("candlesync.feed.symbol") == "BTCUSDT"
+
+
 async def test_only_the_intervals_of_the_venue_are_offered() -> None:
     web = Web(venue=USDM)
     web.topic()
@@ -196,6 +213,33 @@ async def test_a_symbol_that_is_not_listed_is_said() -> None:
         await search(tab, "btc", "Enter")
         await tab.until(STATE, "live")
         assert await tab.value("document.getElementById('message').hidden")
+
+
+async def test_an_address_with_what_can_be_no_symbol_says_so() -> None:
+    web = Web()
+    web.topic()
+    refused = "Failed to load resource: the server responded with a status of 404 ()"
+    async with shown(web, "/?symbol=BTC/USDT", console=[refused, refused]) as tab:
+        await tab.until(f"{text('message')}.includes('BTC/USDT')")
+        for symbol, said in (("..", "no symbol ..,"), (" ", "")):
+            path = tab.page.url.partition("?")[0] + "?" + urlencode({"symbol": symbol})
+            await tab.do(lambda page, path=path: page.goto(path))  # type: ignore[misc] # mypy knows no such lambda
+            await tab.until(f"{text('message')}.includes({said!r})")
+        await tab.until(STATE, "live")
+
+
+async def test_a_symbol_that_was_refused_can_be_chosen_again() -> None:
+    web = Web()
+    refused = "Failed to load resource: the server responded with a status of 404 ()"
+    async with shown(web, "/?symbol=nope", console=[refused, refused]) as tab:
+        await tab.until(STATE, "offline")
+        assert tab.console == [refused]
+        await tab.do(lambda page: page.focus("#symbol"))
+        await tab.do(lambda page: page.keyboard.press("Enter"))
+        with trio.fail_after(PATIENCE):
+            while len(tab.console) < 2:
+                await tab.value("0")
+        await tab.until(STATE, "offline")
 
 
 async def test_a_server_that_wants_a_token() -> None:
@@ -225,6 +269,97 @@ async def test_light_and_dark() -> None:
         await tab.do(lambda page: page.reload())
         await tab.until(STATE, "live")
         assert await tab.value(ground) == "rgb(255, 255, 255)", "it is remembered"
+
+
+async def test_how_old_the_newest_candle_is() -> None:
+    web = Web(klines=Exchange(-1_500, 400))
+    topic = web.topic(minutes(0, 400))
+    async with shown(web, "/?symbol=BTCUSDT") as tab:
+        await tab.until(STATE, "live")
+        await tab.until(LENGTH, 401)
+        assert await tab.value(text("age")) == "", "it may have stood there for hours"
+        commit(topic, candle(minute(401)))
+        await tab.until(f"{text('age')}.endsWith(' ago')")
+        since = await tab.value("performance.now()")
+        await tab.do(lambda page: page.focus("#chart"))
+        while await tab.value(LENGTH) < 1_902:
+            await tab.do(lambda page: page.keyboard.press("PageUp"))
+        await tab.until(f"performance.now() - {since} > 2500")
+        await tab.until(f"['2 s ago', '3 s ago', '4 s ago'].includes({text('age')})")  # older ones did not change it
+        told = await tab.value("document.querySelector('[role=status]').innerText.trim()")
+        assert told == "live", "a screen reader would read an age in it aloud each second"
+
+
+async def test_the_change_over_long_candles_is_theirs() -> None:
+    web = Web()
+    for interval, begin in (("1d", MONDAY), ("1w", MONDAY), ("1M", JUNE)):
+        series = Series("BTCUSDT", Interval(interval))
+        web.topic([candle(begin, "37500", interval=series.interval)], series=series)
+    async with shown(web, "/?interval=1d") as tab:
+        await tab.until(text("change"), "+1.35 % in 24 h")
+        await tab.do(lambda page: page.click("button[value='1w']"))
+        await tab.until(text("change"), "+1.35 % in 7 d")
+        await tab.do(lambda page: page.click("button[value='1M']"))
+        await tab.until(text("change"), "+1.35 % in 30 d")
+
+
+JUNE, MONDAY = 1_717_200_000_000, 1_717_372_800_000  # 2024-06-01 and 2024-06-03
+
+
+async def test_older_history_stays_when_the_server_begins_again_and_can_be_loaded_again_when_not() -> None:
+    web = Web(klines=Exchange(-1_500, 400))
+    topic = web.topic(minutes(0, 400))
+    oldest = "candlesync.feed.candles[0].time"
+    seen = "candlesync.chart.timeScale().getVisibleRange().from"
+    async with shown(web) as tab:
+        await tab.until(STATE, "live")
+        await tab.do(lambda page: page.focus("#chart"))
+
+        async def scroll_to_the_beginning() -> None:
+            with trio.fail_after(PATIENCE):
+                while await tab.value(oldest) != minute(-1_500) // 1000:
+                    await tab.do(lambda page: page.keyboard.press("PageUp"))
+                    await trio.sleep(0.03)
+
+        await scroll_to_the_beginning()
+        await trio.sleep(0.5)
+        looked_at = await tab.value(seen)
+        commit(topic, *minutes(0, 405), life="other", begins=True)
+        await tab.until("candlesync.feed.candles.at(-1).time", minute(405) // 1000)
+        assert (await tab.value(oldest), await tab.value(seen)) == (minute(-1_500) // 1000, looked_at)
+        commit(topic, candle(minute(0), "36999"), *minutes(1, 406), life="third", begins=True)
+        await tab.until("candlesync.feed.candles.at(-1).time", minute(406) // 1000)
+        await scroll_to_the_beginning()
+
+
+async def test_brackets_that_are_typed_with_alt_gr_change_the_interval() -> None:
+    web = Web()
+    web.topic()
+    web.topic([candle(T0 // 180_000 * 180_000, interval=Interval.M3)], series=BTC_THREES)
+    press = "document.body.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{}', bubbles: true, {} }}))"
+    async with shown(web) as tab:
+        await tab.until(STATE, "live")
+        await tab.value(press.format("]", "ctrlKey: true, altKey: true"))
+        assert await tab.value("candlesync.feed.interval") == "1m", "a shortcut of somebody else's"
+        await tab.value(press.format("]", "ctrlKey: true, altKey: true, modifierAltGraph: true"))
+        await tab.until(LENGTH, 1)
+        assert await tab.value("candlesync.feed.interval") == "3m"
+
+
+async def test_no_state_moves_the_chart() -> None:
+    web = Web()
+    topic = web.topic(minutes(0, 300))
+    place = "document.getElementById('chart').getBoundingClientRect().top"
+    async with shown(web) as tab:
+        for width in (390, 1280):
+            await tab.do(lambda page, width=width: page.set_viewport_size({"width": width, "height": 800}))  # type: ignore[misc] # mypy knows no such lambda
+            topic.set_state(State.LIVE)
+            await tab.until(STATE, "live")
+            top = await tab.value(place)
+            topic.set_state(State.STALE)
+            await tab.until(STATE, "offline")
+            await tab.value("document.getElementById('age').textContent = '59 min ago'")
+            assert await tab.value(place) == top
 
 
 @pytest.mark.parametrize("size", [(360, 640), (390, 844), (844, 390), (1280, 800)])

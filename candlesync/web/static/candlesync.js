@@ -47,7 +47,7 @@
  * @property {string | URL} [url] Where the server is; without it, where this file came from.
  * @property {string} [token] What a server wants that was started with `--token`.
  * @property {number} [load] How many candles to begin with: 1 to 1000, which is the default.
- * @property {number} [most] How many to hold at most, 20,000 by default; beyond it the oldest are dropped.
+ * @property {number} [most] How many to hold, 20,000 by default; when there are a tenth more, the oldest are dropped.
  */
 
 const STEPS = {
@@ -65,11 +65,13 @@ const PAGE = 1000;
 const LOAD_TIMEOUT = 30_000; // ms; a series that nobody followed before has its backfill first
 const OPEN_TIMEOUT = 15_000; // ms
 const QUIET = 15_000; // ms without a word, after which the server is asked for one; what comes then comes in as many
-const LOOK = 5_000; // ms between looks at the socket's health
+const LOOK = 5_000; // ms between looks at the socket's health; and for a word, where it is likely to have died
 const PAUSE = { first: 250, last: 10_000 }; // ms between attempts; each is up to twice the one before
 
 // Of the server's refusals, these say that the same question would get the same answer.
-const FINAL = new Set(["unknown_symbol", "bad_interval", "bad_limit", "bad_parameter", "unauthorized", "forbidden"]);
+const FINAL = new Set([
+  ...["unknown_symbol", "bad_interval", "bad_limit", "bad_parameter", "unauthorized", "forbidden", "not_found"],
+]);
 
 /** Why a feed has ended, or a page of history did not come. */
 export class FeedError extends Error {
@@ -97,12 +99,15 @@ export function successor(time, interval) {
   return Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1) / 1000;
 }
 
+const isSame = (one, other) =>
+  ["time", "open", "high", "low", "close", "volume", "closed", "filled"].every((name) => one[name] === other?.[name]);
+
 /**
  * The candles of a series that a client has: ascending, each once, none missing between two. Decides what a message
  * means for them, and touches nothing else.
  */
 export class Candles {
-  /** @param {string} interval @param {number} [most] How many are held at most. */
+  /** @param {string} interval @param {number} [most] How many are held, and up to a tenth more: some go at once. */
   constructor(interval, most = Infinity) {
     this.interval = interval;
     this.most = most;
@@ -125,14 +130,21 @@ export class Candles {
   }
 
   /**
-   * Begin again with what the server has. Nothing of before is kept: it may have been another life of the series.
+   * Begin again with what the server has, which may be another life of the series, or another market.
+   *
+   * Older ones that are here stay, as revision 0, if of those that both have each is the same: then somebody who looks
+   * at them goes on seeing them. Otherwise they are not the server's any more.
    * @param {Candle[]} list
    */
   load(list) {
     for (let index = 1; index < list.length; index++) {
       if (!(list[index].time > list[index - 1].time)) throw new FeedError("bad_answer", "candles are not in order");
     }
-    this.list = list.slice(-this.most);
+    const place = list.length ? this.#place(list[0].time) : 0;
+    const both = this.list.slice(place).filter(({ closed }) => closed);
+    const isKept = both.length > 0 && both.every((candle, index) => isSame(candle, list[index]));
+    const older = isKept ? this.list.slice(0, place).map((candle) => ({ ...candle, rev: 0 })) : [];
+    this.list = [...older, ...list].slice(-this.most);
   }
 
   /**
@@ -164,9 +176,9 @@ export class Candles {
       // The server promises that this never is; a client that trusts it blindly could not show that it was broken.
       if (newest && successor(newest.time, this.interval) !== candle.time) return "hole";
       this.list.push(candle);
-      if (this.list.length <= this.most) return "newest";
+      if (this.list.length <= 1.1 * this.most) return "newest";
       // Some at once: each time, a chart has to be given all anew.
-      this.list.splice(0, Math.ceil(this.most / 10));
+      this.list.splice(0, this.list.length - this.most);
       return "all";
     }
     const place = this.#place(candle.time);
@@ -192,6 +204,14 @@ export class Candles {
     }
     return low;
   }
+}
+
+/** Have an error seen as one that nobody caught. */
+function report(error) {
+  if (globalThis.reportError) return globalThis.reportError(error);
+  queueMicrotask(() => {
+    throw error;
+  });
 }
 
 /** Attempts with pauses between, which grow until one succeeds. */
@@ -231,13 +251,20 @@ export class Feed {
   #loads = new Attempts();
   #opens = new Attempts();
   #look = 0;
+  #looked = 0;
   #heard = 0;
   #asked = 0;
+  #patience = QUIET;
   #subscription = 0;
   #state = "";
   #isClosed = false;
-  #wake = () => this.#examine();
   #hurry = () => this.#socket || this.#pursuit.isOver || this.#open();
+  /** Somebody looks again, or the network has changed. */
+  #wake = () => {
+    if (globalThis.document?.visibilityState === "hidden") return;
+    if (this.#socket) this.#doubt();
+    else this.#hurry();
+  };
 
   /** @param {Settings & Callbacks} settings */
   constructor({ symbol, interval = "1m", url = HOME, token = "", load = PAGE, most = 20_000, ...callbacks }) {
@@ -247,9 +274,10 @@ export class Feed {
     this.#load = load;
     this.#most = Math.max(most, load);
     this.#callbacks = callbacks;
-    globalThis.addEventListener?.("online", this.#hurry);
-    globalThis.document?.addEventListener("visibilitychange", this.#wake);
     this.follow(symbol, interval);
+    globalThis.addEventListener?.("online", this.#wake);
+    globalThis.addEventListener?.("offline", this.#wake);
+    globalThis.document?.addEventListener("visibilitychange", this.#wake);
   }
 
   /** The candles, ascending. @returns {readonly Candle[]} */
@@ -278,6 +306,7 @@ export class Feed {
   /** Follow another series, or the same anew. @param {string} symbol @param {string} [interval] */
   follow(symbol, interval = this.interval) {
     if (this.#isClosed) throw new FeedError("closed", "the feed is closed: make another");
+    if (!symbol?.trim()) throw new FeedError("unknown_symbol", "a symbol is needed");
     if (!INTERVALS.includes(interval)) throw new FeedError("bad_interval", `interval is one of ${INTERVALS.join(" ")}`);
     this.#leave();
     this.#pursuit = new Pursuit(symbol.trim().toUpperCase(), interval, this.#most);
@@ -289,7 +318,7 @@ export class Feed {
   /**
    * Load older history, one page before the oldest candle; `onCandles` is called with all. Called again before it is
    * here, it is still the same page. Returns how many candles came; 0 when there are no older ones, or `most` are here.
-   * Raises `FeedError`: try again later.
+   * Raises `FeedError`: try again later, after `error.wait` milliseconds at least.
    * @returns {Promise<number>}
    */
   older() {
@@ -305,7 +334,8 @@ export class Feed {
     this.#pursuit.isOver = true;
     this.#drop();
     this.#opens.stop();
-    globalThis.removeEventListener?.("online", this.#hurry);
+    globalThis.removeEventListener?.("online", this.#wake);
+    globalThis.removeEventListener?.("offline", this.#wake);
     globalThis.document?.removeEventListener("visibilitychange", this.#wake);
   }
 
@@ -321,14 +351,23 @@ export class Feed {
     if (this.#pursuit.told === told) return;
     this.#pursuit.told = told;
     this.#state = state;
-    this.#callbacks.onState?.(state, reason);
+    this.#call("onState", state, reason);
+  }
+
+  /** What a callback raises is its own page's to see; the feed goes on, or a slip in it would end all news for good. */
+  #call(name, ...given) {
+    try {
+      this.#callbacks[name]?.(...given);
+    } catch (error) {
+      report(error);
+    }
   }
 
   #fail(error) {
     this.#leave();
     this.#pursuit.isOver = true;
     this.#tell("offline", error.message);
-    this.#callbacks.onError?.(error);
+    this.#call("onError", error);
   }
 
   // REST
@@ -349,16 +388,18 @@ export class Feed {
     }
     this.#loads.succeed();
     this.#subscribe();
-    this.#callbacks.onCandles?.(pursuit.candles.list);
+    this.#call("onCandles", pursuit.candles.list);
   }
 
   async #loadOlder(pursuit) {
     const oldest = pursuit.candles.oldest;
     if (!oldest || pursuit.candles.list.length >= pursuit.candles.most) return 0;
     const { candles } = await this.#ask(pursuit, { limit: PAGE, before: oldest.time });
-    if (pursuit !== this.#pursuit || pursuit.candles.oldest !== oldest) return 0; // loaded anew meanwhile
+    if (pursuit !== this.#pursuit || pursuit.candles.oldest !== oldest) {
+      throw new FeedError("no_answer", "all was loaded anew meanwhile");
+    }
     const count = pursuit.candles.prepend(candles);
-    if (count) this.#callbacks.onCandles?.(pursuit.candles.list);
+    if (count) this.#call("onCandles", pursuit.candles.list);
     return count;
   }
 
@@ -373,7 +414,8 @@ export class Feed {
         return { candles: value, position: answer.headers.get("Candlesync-Position") };
       }
       const { code = "bad_answer", message = `the server answered ${answer.status}` } = value?.error ?? {};
-      throw new FeedError(code, message, 1000 * (Number(answer.headers.get("Retry-After")) || 0));
+      const nothing = `the server has no symbol ${pursuit.symbol}, or is not at ${this.#server}`;
+      throw new FeedError(code, code === "not_found" ? nothing : message, 1000 * (Number(answer.headers.get("Retry-After")) || 0));
     } catch (error) {
       if (error instanceof FeedError) throw error;
       if (error instanceof SyntaxError) throw new FeedError("bad_answer", "what answers is not the server");
@@ -390,6 +432,8 @@ export class Feed {
     if (this.#token) address.searchParams.set("token", this.#token);
     const socket = (this.#socket = new WebSocket(address));
     this.#asked = 0;
+    this.#patience = QUIET;
+    this.#looked = Date.now();
     this.#heard = performance.now();
     this.#look = setInterval(() => this.#examine(), LOOK);
     socket.onopen = () => {
@@ -401,6 +445,7 @@ export class Feed {
       if (socket !== this.#socket) return;
       this.#heard = performance.now();
       this.#asked = 0;
+      this.#patience = QUIET;
       this.#read(JSON.parse(data));
     };
     socket.onclose = ({ code }) => socket === this.#socket && this.#lose(code);
@@ -410,15 +455,27 @@ export class Feed {
   #examine() {
     const socket = this.#socket;
     if (!socket) return;
-    const now = performance.now();
+    const [now, looked] = [performance.now(), this.#looked];
+    this.#looked = Date.now();
+    // A machine that slept; `performance.now()` may not have gone on meanwhile.
+    if (Math.abs(this.#looked - looked) > 3 * LOOK) return this.#doubt();
     if (socket.readyState === WebSocket.CONNECTING) {
       if (now - this.#heard > OPEN_TIMEOUT) this.#lose(0);
     } else if (this.#asked) {
-      if (now - this.#asked > QUIET) this.#lose(0);
-    } else if (now - this.#heard > QUIET) {
-      this.#asked = now;
-      this.#say({ op: "ping" });
-    }
+      if (now - this.#asked > this.#patience) this.#lose(0);
+    } else if (now - this.#heard > QUIET) this.#askForWord();
+  }
+
+  /** The socket may have died unseen: have a word soon, or another socket. */
+  #doubt() {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return;
+    this.#patience = LOOK;
+    if (!this.#asked) this.#askForWord();
+  }
+
+  #askForWord() {
+    this.#asked = performance.now();
+    this.#say({ op: "ping" });
   }
 
   #lose(code) {
@@ -501,9 +558,9 @@ export class Feed {
     if (change === "hole") return this.#anew("loading again: a candle is missing");
     // A message without a position is part of a catch-up: to resume in the midst of it, the one before it all counts.
     if (candle.position) pursuit.position = candle.position;
-    if (change === "newest") this.#callbacks.onUpdate?.(candle);
-    else if (change === "older") this.#callbacks.onCorrection?.(candle);
-    else if (change === "all") this.#callbacks.onCandles?.(pursuit.candles.list);
+    if (change === "newest") this.#call("onUpdate", candle);
+    else if (change === "older") this.#call("onCorrection", candle);
+    else if (change === "all") this.#call("onCandles", pursuit.candles.list);
   }
 }
 

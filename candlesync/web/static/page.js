@@ -1,6 +1,6 @@
 // The chart page.
 
-import { INTERVALS, drawOn, follow } from "./candlesync.js";
+import { INTERVALS, drawOn, follow, successor } from "./candlesync.js";
 import { search } from "./search.js";
 
 const { CandlestickSeries, CrosshairMode, HistogramSeries, createChart } = globalThis.LightweightCharts;
@@ -15,7 +15,7 @@ const address = () => new URLSearchParams(location.search);
 const token = address().get("token") ?? "";
 const chosen = () => {
   const [symbol, interval] = [address().get("symbol"), address().get("interval")];
-  return [(symbol || "BTCUSDT").toUpperCase(), INTERVALS.includes(interval) ? interval : "1m"];
+  return [symbol?.trim().toUpperCase() || "BTCUSDT", INTERVALS.includes(interval) ? interval : "1m"];
 };
 
 // Light and dark
@@ -104,11 +104,12 @@ function tellPrice() {
     document.title = `${feed.symbol} · candlesync`;
     return;
   }
-  // Over a day, or as far as the candles go.
-  const from = feed.candles.find(({ time }) => time > newest.time - DAY);
+  // Over a day, or as far as the candles go; over one candle where it is longer.
+  const end = successor(newest.time, feed.interval);
+  const from = feed.candles.find(({ time }) => time >= end - DAY) ?? newest;
   const change = newest.close / from.open - 1;
   element("last").textContent = price(newest.close);
-  const over = span(Math.max(newest.time - from.time, 1));
+  const over = span(end - from.time);
   element("change").textContent = from.open ? `${percent(change)} in ${over}` : "";
   element("change").className = change < 0 ? "down" : "up";
   document.title = `${price(newest.close)} ${feed.symbol} · candlesync`;
@@ -138,17 +139,28 @@ function tellCandle() {
   legend.replaceChildren(...parts);
 }
 
-let heard = null; // when the newest candle last changed, by this page's own clock
+let latest = ""; // the newest candle
+let heard = null; // when that last changed, by this page's own clocks; of what was there at a load, nobody knows
+
+function hear(list) {
+  const { time = 0, close = 0, volume = 0 } = list.at(-1) ?? {};
+  const now = [time, close, volume].join();
+  if (latest && now !== latest) heard = { running: performance.now(), wall: Date.now() };
+  latest = now;
+}
 
 function tellAge() {
-  const seconds = Math.max(0, Math.floor((performance.now() - heard) / 1000));
-  element("age").textContent = heard === null ? "" : `${span(seconds)} ago`;
+  if (!heard) return (element("age").textContent = "");
+  // The one may stand still while the machine sleeps, the other may be set.
+  const age = Math.max(performance.now() - heard.running, Date.now() - heard.wall);
+  element("age").textContent = `${span(Math.floor(age / 1000))} ago`;
 }
 
 function tellState(state, reason) {
   element("badge").dataset.state = element("state").textContent = state;
   element("badge").title = reason;
   tellMessage(state === "offline" ? reason : "");
+  element("reason").textContent = element("message").hidden ? reason : ""; // it is said once
 }
 
 function tellMessage(text) {
@@ -173,8 +185,10 @@ function tell() {
 // The feed
 
 let feed = null;
-let ends = false; // there are no older ones
-let rested = 0;
+let hasEnded = false; // refused: it does not try again by itself
+let beginning = null; // the open time of a candle before which there are none, or no room for them
+let isLoading = false; // older ones, or resting after they did not come
+let resting = 0;
 
 const [firstSymbol, firstInterval] = chosen();
 paint(theme());
@@ -184,14 +198,14 @@ feed = follow({
   token,
   onCandles(list) {
     drawing.onCandles(list);
-    heard = performance.now();
+    hear(list);
     tellMessage("");
     tell();
     loadOlder();
   },
   onUpdate(candle) {
     drawing.onUpdate(candle);
-    heard = performance.now();
+    hear([candle]);
     tell();
   },
   onCorrection(candle) {
@@ -199,17 +213,23 @@ feed = follow({
     tell();
   },
   onState: tellState,
+  onError() {
+    hasEnded = true;
+  },
 });
 tellChosen();
 
 function show(symbol, interval) {
-  if (symbol === feed.symbol && interval === feed.interval) return;
+  if (symbol === feed.symbol && interval === feed.interval && !hasEnded) return;
+  hasEnded = false;
   feed.follow(symbol, interval);
   drawing.onCandles([]);
   chart.priceScale("right").applyOptions({ autoScale: true });
   chart.timeScale().scrollToRealTime();
-  ends = false;
-  heard = pointed = null;
+  clearTimeout(resting);
+  isLoading = false;
+  latest = "";
+  beginning = heard = pointed = null;
   tellChosen();
   tell();
 }
@@ -230,23 +250,28 @@ function tellChosen() {
     button.tabIndex = isChosen ? 0 : -1;
     if (isChosen) button.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
+  element("chart").setAttribute("aria-label", `${feed.symbol} ${feed.interval}: candles and volume`);
   chart.applyOptions({ timeScale: { secondsVisible: feed.interval === "1s" } });
   tellPrice();
 }
 
 async function loadOlder() {
   const range = chart.timeScale().getVisibleLogicalRange();
-  if (!range || range.from > AHEAD || ends || performance.now() < rested) return;
   const [symbol, interval, before] = [feed.symbol, feed.interval, feed.candles[0]?.time];
-  if (before === undefined) return;
+  if (isLoading || !range || range.from > AHEAD || before === undefined || before === beginning) return;
+  const isSame = () => feed.symbol === symbol && feed.interval === interval;
+  let rest = 0;
+  isLoading = true;
   try {
     const count = await feed.older();
-    const isSame = feed.symbol === symbol && feed.interval === interval && feed.candles[0]?.time === before;
-    if (count === 0 && isSame) ends = true;
-  } catch {
-    rested = performance.now() + BREATH;
-    setTimeout(loadOlder, BREATH);
+    if (count === 0 && isSame()) beginning = before;
+  } catch (error) {
+    if (isSame()) rest = Math.max(BREATH, error.wait);
   }
+  resting = setTimeout(() => {
+    isLoading = false;
+    loadOlder(); // there may be room for more, or another series by now
+  }, rest);
 }
 
 chart.timeScale().subscribeVisibleLogicalRangeChange((range) => {
@@ -339,7 +364,9 @@ const everywhere = {
 element("newest").addEventListener("click", newest);
 element("theme").addEventListener("click", changeTheme);
 addEventListener("keydown", (event) => {
-  if (event.target === element("symbol") || event.ctrlKey || event.metaKey || event.altKey) return;
+  // What a German keyboard has brackets behind, Windows reports as Control and Alt.
+  const isCommand = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
+  if (event.target === element("symbol") || isCommand) return;
   const act = (event.target === element("chart") && onChart[event.key]) || everywhere[event.key];
   if (!act) return;
   event.preventDefault();

@@ -1,6 +1,7 @@
 // The symbol field: a combobox over what the server lists.
 
 const SHOWN = 60;
+const FRESH = 60_000; // ms that a list is good for: symbols are added
 
 /** The listed symbols that fit what was typed, the best first. */
 export function matching(symbols, typed) {
@@ -23,6 +24,8 @@ export function matching(symbols, typed) {
 /** Let people choose. `list` promises what the server lists, and `choose` is called with a symbol. */
 export function search({ form, field, found, list, choose }) {
   let symbols = null;
+  let listed = -Infinity;
+  let isTyped = false; // or the field still says what is looked at
   let shown = [];
   let marked = -1;
 
@@ -52,7 +55,8 @@ export function search({ form, field, found, list, choose }) {
 
   const show = () => {
     if (!symbols || document.activeElement !== field) return;
-    shown = matching(symbols, field.value);
+    const typed = isTyped ? field.value : "";
+    shown = matching(symbols, typed);
     const items = shown.map(({ symbol, base, quote, status }, place) => {
       const item = document.createElement("li");
       item.id = `found-${place}`;
@@ -72,23 +76,31 @@ export function search({ form, field, found, list, choose }) {
     found.replaceChildren(...items);
     found.hidden = false;
     field.setAttribute("aria-expanded", "true");
-    mark(shown.length && field.value.trim() ? 0 : -1);
+    mark(shown.length && typed.trim() ? 0 : -1);
   };
 
   field.addEventListener("focus", async () => {
     field.select();
+    isTyped = false;
+    show();
+    if (performance.now() - listed < FRESH) return;
     try {
-      symbols ??= await list();
+      symbols = await list();
     } catch {
       return; // it can still be typed
     }
+    listed = performance.now();
     show();
   });
-  field.addEventListener("input", show);
+  field.addEventListener("input", () => {
+    isTyped = true;
+    show();
+  });
   field.addEventListener("blur", close);
   field.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (event.key === "Escape") {
+      event.preventDefault(); // which would empty the field
       close();
       field.blur();
     } else if (step && shown.length && !found.hidden) {

@@ -57,11 +57,37 @@ test("what is held is bounded", () => {
   candles.load(row(150));
   assert.equal(candles.list.length, 100);
   assert.equal(candles.newest.time, T + 149 * 60);
-  assert.equal(candles.take(candle(T + 150 * 60)), "all");
-  assert.equal(candles.list.length, 91);
-  assert.equal(candles.prepend(row(100, candles.oldest.time - 6000)), 9);
+  for (let number = 150; number < 160; number++) assert.equal(candles.take(candle(T + number * 60)), "newest");
   assert.equal(candles.prepend(row(100, candles.oldest.time - 6000)), 0);
+  assert.equal(candles.take(candle(T + 160 * 60)), "all");
+  assert.equal(candles.list.length, 100);
+  assert.equal(candles.newest.time, T + 160 * 60);
   assert.deepEqual(times(candles.list), times(row(100, candles.oldest.time)));
+});
+
+test("older history stays when all is loaded again, unless it is another's", () => {
+  const older = row(5, T - 300, 0);
+  for (const [loaded, count] of [
+    ...[[row(4, T + 60), 10], [row(5, T, 7), 10], [row(3, T + 240), 12], [row(3, T + 300), 3], [row(2, T + 60), 2]],
+    ...[[row(4, T + 60).map((one) => ({ ...one, close: 1.4 })), 4], [[], 0]],
+    ...[[[candle(T + 60), candle(T + 120, 1, { filled: true }), ...row(2, T + 180)], 4], [[candle(T + 240, 1, { closed: false })], 1]],
+  ]) {
+    const candles = new Candles("1m");
+    candles.load(row(5, T, 3));
+    candles.prepend(older);
+    candles.load(loaded);
+    assert.equal(candles.list.length, count);
+    assert.deepEqual(candles.list.slice(count - loaded.length), loaded);
+    assert.ok(candles.list.slice(0, count - loaded.length).every(({ rev }) => rev === 0), "below any of another life");
+    assert.deepEqual(times(candles.list), count ? times(row(count, candles.oldest.time)) : []);
+  }
+});
+
+test("what was forming at a break, and may never have been corrected, is not kept", () => {
+  const candles = new Candles("1m");
+  candles.load([...row(2), candle(T + 120, 3, { closed: false })]);
+  candles.load(row(3, T + 180));
+  assert.deepEqual(times(candles.list), times(row(3, T + 180)));
 });
 
 test("older ones join, or are not taken", () => {
@@ -93,7 +119,7 @@ test("whatever comes, in whatever order: ascending, whole, and no candle goes ba
       const change = candles.take(given);
       const after = times(candles.list);
       assert.ok(after.every((time, index) => index === 0 || time === after[index - 1] + 60));
-      assert.ok(after.length <= candles.most);
+      assert.ok(after.length <= 1.1 * candles.most);
       for (const { time, rev } of candles.list) {
         assert.ok(rev >= (known.get(time) ?? 0));
         known.set(time, rev);
@@ -175,6 +201,7 @@ async function pass(milliseconds = 0) {
 beforeEach(() => {
   mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
   mock.method(performance, "now", () => 1 + now);
+  mock.method(Date, "now", () => now);
   [now, asked, answers, feeds, Socket.all] = [0, [], [], [], []];
   globalThis.WebSocket = Socket;
   globalThis.fetch = async (url, { headers, signal }) => {
@@ -324,7 +351,7 @@ test("an answer for a series that was left is not drawn", async () => {
   assert.deepEqual(since().filter(([kind]) => kind === "all"), [["all", 2]]);
 });
 
-for (const [status, code] of [[404, "unknown_symbol"], [400, "bad_interval"], [401, "unauthorized"], [403, "forbidden"]]) {
+for (const [status, code] of [[404, "unknown_symbol"], [400, "bad_interval"], [401, "unauthorized"], [403, "forbidden"], [404, "not_found"]]) {
   test(`${code} ends it`, async () => {
     answers = [refused(status, code)];
     const { feed, since } = start();
@@ -391,6 +418,82 @@ test("a socket on which nothing comes any more is left", async () => {
   assert.ok(Socket.all.length > 1);
 });
 
+test("a socket that may have died while the machine slept is tried at once", async () => {
+  const { feed, socket } = await following();
+  await pass(5_000);
+  assert.equal(socket.said.length, 1);
+  mock.method(Date, "now", () => 3_600_000 + now); // and `performance.now()` stood still
+  await pass(5_000);
+  assert.deepEqual(socket.said.at(-1), { op: "ping" });
+  socket.say({ op: "pong" });
+  await pass(10_000);
+  assert.equal(feed.state, "live");
+  mock.method(Date, "now", () => now);
+  await pass(15_000);
+  assert.ok(socket.isClosed, "no word within 5 s");
+});
+
+for (const type of ["online", "offline", "visibilitychange"]) {
+  test(`${type}: whether the server is there is known soon`, async () => {
+    const page = new EventTarget();
+    Object.assign(globalThis, {
+      document: page,
+      addEventListener: page.addEventListener.bind(page),
+      removeEventListener: page.removeEventListener.bind(page),
+    });
+    try {
+      const { feed, socket } = await following();
+      page.dispatchEvent(new Event(type));
+      page.dispatchEvent(new Event(type));
+      assert.deepEqual(socket.said.slice(1), [{ op: "ping" }]);
+      await pass(10_100);
+      assert.ok(socket.isClosed);
+      Socket.all.at(-1).lose();
+      await pass(15_000);
+      for (let attempt = 0; attempt < 5; attempt++) await pass(Socket.all.at(-1).lose() ?? 5_000);
+      const count = Socket.all.length;
+      Socket.all.at(-1).lose();
+      page.dispatchEvent(new Event(type));
+      assert.equal(Socket.all.length, count + 1, "it does not wait for the end of a long pause");
+      feed.close();
+      page.dispatchEvent(new Event(type));
+      assert.equal(Socket.all.length, count + 1);
+    } finally {
+      for (const name of ["document", "addEventListener", "removeEventListener"]) delete globalThis[name];
+    }
+  });
+}
+
+test("a callback that raises keeps the feed from nothing, and is seen", async () => {
+  const seen = [];
+  globalThis.reportError = ({ message }) => seen.push(message);
+  const raise = (name) => () => {
+    throw new Error(name);
+  };
+  const names = ["onCandles", "onUpdate", "onCorrection", "onState", "onError"];
+  answers = [ready(row(3))];
+  const { feed } = start(Object.fromEntries(names.map((name) => [name, raise(name)])));
+  await pass();
+  Socket.all[0].open();
+  Socket.all[0].accept();
+  Socket.all[0].say(candle(T + 180, 2, { position: "p2" }));
+  Socket.all[0].say(candle(T, 3, { position: "p3" }));
+  answers = [ready(row(2, T - 120))];
+  assert.equal(await feed.older(), 2);
+  Socket.all[0].lose();
+  await pass(1000);
+  assert.equal(Socket.all.length, 2);
+  Socket.all[1].open();
+  Socket.all[1].accept();
+  assert.equal(feed.state, "live");
+  assert.deepEqual(times(feed.candles), times(row(6, T - 120)));
+  answers = [refused(404, "unknown_symbol")];
+  feed.follow("NOPE");
+  await pass();
+  delete globalThis.reportError;
+  assert.deepEqual([...new Set(seen)].sort(), names.sort());
+});
+
 test("a handshake that is not answered is given up", async () => {
   answers = [ready(row(1))];
   start();
@@ -439,7 +542,8 @@ test("a closed feed is silent", async () => {
   assert.throws(() => feed.follow("ETHUSDT"), { code: "closed" });
 });
 
-test("an interval that does not exist is refused at once", () => {
+test("an interval that does not exist, and no symbol, are refused at once", () => {
+  for (const symbol of ["", " ", undefined]) assert.throws(() => start({ symbol }), { code: "unknown_symbol" });
   assert.throws(() => start({ interval: "2m" }), { code: "bad_interval", message: /1s 1m 3m/ });
 });
 
