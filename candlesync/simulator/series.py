@@ -15,8 +15,9 @@ from candlesync.core.interval import DAY, HOUR, MINUTE, SECOND, Interval
 from candlesync.simulator.bars import LENGTH, Bar, Kline, aggregate, row_of
 from candlesync.simulator.source import Shelf, Source
 
-_MOST_KEPT = 15_000
-"""About how many candles of a series are kept once they are made; each takes about a kilobyte."""
+_MOST_KEPT = 5_000
+"""About how many candles of a series are kept once they are made, of which a page takes a thousand at most; each takes
+about a kilobyte."""
 
 
 class Series:
@@ -29,7 +30,7 @@ class Series:
         self._span = _span(interval)
         self.first = interval.floor(source.first)
         """No candle opens before this time."""
-        self._chunks: Shelf[int, list[Kline]] = Shelf(_MOST_KEPT * LENGTH[interval] // (self._span or DAY) + 8)
+        self._chunks: Shelf[int, list[Kline]] = Shelf(_MOST_KEPT * LENGTH[interval] // (self._span or DAY) + 2)
 
     def finals(self, start: int, end: int) -> list[Kline]:
         """The final candles that open from ``start`` to before ``end``, be that in the past or to come."""

@@ -44,7 +44,6 @@ class Watch:
         self.witness = witness
         self.truth = truth
         self.ledger = Ledger(truth, witness, verdict, self.record, history)
-        self.views: list[View] = []
         self.messages = 0
         self.logged: Counter[str] = Counter()
         self._history = history
@@ -67,9 +66,7 @@ class Watch:
 
     def view(self, name: str, series: Series) -> View:
         """What a client has of a series."""
-        view = View(name, series, self.ledger, self.truth, self.verdict)
-        self.views.append(view)
-        return view
+        return View(name, series, self.ledger, self.truth, self.verdict)
 
     def saw(self, name: str, kind: str, what: str) -> None:
         """A client got something."""

@@ -33,6 +33,7 @@ from .clients import KINDS, Chart, Client
 from .clock import VirtualClock
 from .director import Director
 from .draw import INTERVALS, SYMBOLS
+from .memory import Memory
 from .network import ExchangeTransport, Network, WatchedExchange, Witness
 from .schedule import Schedule, StoreFallsBack
 from .store import PromptLedgerStore, RemoteStore
@@ -51,7 +52,7 @@ PINGS = StreamSettings(ping_interval=60.0, ping_timeout=30.0)
 COLLECT_EACH = 3_600.0
 COLLECT_ALL = 24
 """Every so many times all is looked through that has come since the start, not only what is young: that takes long, and
-what is alive after an hour is what the series and the books hold."""
+what is alive after an hour is what the series and the books hold. Then what the service keeps is looked at."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -137,6 +138,9 @@ class World:
             self.witness.watched[series] = self.truth.lacking(series)
         self.clients = [self._client(number, pinned) for number in range(schedule.clients)]
         self.pinned = pinned
+        self.visitors = 0
+        """How many look at a series for a while."""
+        self.memory = Memory(self.watch.verdict, rules.history)
         self.faults: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -146,9 +150,10 @@ class World:
             await nursery.start(self.exchange.run)
             if isinstance(self.store, RemoteStore):
                 nursery.start_soon(self.store.run)
-            nursery.start_soon(_collect)
+            nursery.start_soon(self._collect)
             async with trio.open_nursery() as service_nursery:
                 await service_nursery.start(self.service.run)
+                self.memory.begin()
                 service_nursery.start_soon(self.watch.run, self.service)
                 async with trio.open_nursery() as clients:
                     for client in self.clients:
@@ -162,6 +167,8 @@ class World:
                     await trio.sleep_until(end - end % 60 + 50)
                     if not verdict.violations:
                         await self.check_end()
+                        gc.collect()
+                        self.memory.look(self._present())
                     clients.cancel_scope.cancel()
                 service_nursery.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
@@ -227,6 +234,21 @@ class World:
         series = pinned if kind.__name__ == "Many" else [pinned[(number * 5 + number // len(self.kinds)) % len(pinned)]]
         return kind(number, self.service.app, self.watch, self.schedule.seed, series)
 
+    async def _collect(self) -> None:
+        """Collect garbage at moments of the simulation: see `chance`."""
+        for number in count(1):
+            await trio.sleep(COLLECT_EACH)
+            if number % COLLECT_ALL:
+                gc.collect(1)
+            else:
+                gc.collect()
+                self.memory.look(self._present())
+
+    def _present(self) -> int:
+        """How many series and symbols are followed now, and how many clients there are."""
+        service = self.service
+        return len(service.hub) + len(service.supervisor.tasks) + len(self.clients) + self.visitors
+
     async def check_end(self) -> None:
         wrong = partial(self.watch.verdict.wrong, "settled")
         for series in self.pinned:
@@ -252,10 +274,3 @@ class World:
                 candle.closed and not candle.filled and (final is None or not self.truth.is_same(candle, final))
             ):
                 wrong(f"{series}: {candle} is stored, and the exchange has {final}")
-
-
-async def _collect() -> None:
-    """Collect garbage at moments of the simulation: see `chance`."""
-    for number in count(1):
-        await trio.sleep(COLLECT_EACH)
-        gc.collect(1 if number % COLLECT_ALL else 2)
