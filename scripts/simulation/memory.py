@@ -27,8 +27,8 @@ from .verdict import Verdict
 LET_GO_WITHIN = 900.0
 """Seconds after which nobody holds a client's connection any more; a client itself may have a pause after it."""
 EACH = 3
-"""Objects of one class for each series, symbol and client. No more than one was seen: a series has a replica here and another in the
-store, and a symbol two connections while one takes over, but a series is not a symbol."""
+"""Objects of one class for each series, symbol and client. No more than one was seen: a series has a replica here and
+another in the store, and a symbol two connections while one takes over, but a series is not a symbol."""
 MOST_HELD = 400
 """By one object, where no series is longer: the 300 attempts to connect that Binance allows in five minutes are
 remembered."""

@@ -40,6 +40,7 @@ from .store import PromptLedgerStore, RemoteStore
 from .truth import Truth
 from .verdict import Verdict, Violation
 from .watch import Watch
+from .watchdog import StoodStill, Watchdog
 
 UPDATE_MS = 20_000
 """Between two updates of a forming candle. Binance has 2,000; the times that follow from it are ten times as long."""
@@ -87,22 +88,49 @@ class MortalService(Service):
 
 def simulate(schedule: Schedule) -> Outcome:
     """Run one simulation, to its end or to the first violation."""
-    outcome: Outcome = run_alone(_run, schedule, seed=f"simulation/{schedule.seed}")
-    return outcome
+    simulation = Simulation(schedule)
+    watchdog = Watchdog(f"seed {schedule.seed}", simulation.stands_still)
+    with watchdog.watching():
+        try:
+            run_alone(simulation.run, watchdog, seed=f"simulation/{schedule.seed}")
+        except (StoodStill, BaseExceptionGroup, trio.TrioInternalError):
+            if not watchdog.has_bitten:
+                raise
+    return simulation.world.outcome(round(simulation.now, 3))
 
 
-async def _run(schedule: Schedule) -> Outcome:
-    with trio.CancelScope() as scope:
-        world = World(schedule, Verdict(scope.cancel))
+class Simulation:
+    """One simulation, whatever becomes of it."""
+
+    world: World
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._clock = VirtualClock()
+
+    @property
+    def now(self) -> float:
+        """Seconds; also when it is over."""
+        return self._clock.current_time()
+
+    async def run(self, watchdog: Watchdog) -> None:
+        """Let it all happen."""
         clock = trio.lowlevel.current_clock()
         assert isinstance(clock, VirtualClock), "see `run_alone`"  # noqa: S101 - for mypy; it cannot happen
-        clock.when_livelocked(partial(world.watch.verdict.wrong, "alive"))
-        with world.watch.watching():
-            try:
-                await world.run()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is what this simulation has found
-                world.watch.verdict.wrong("alive", "".join(format_exception(error)))
-    return world.outcome()
+        self._clock = clock
+        with trio.CancelScope() as scope:
+            self.world = world = World(self._schedule, Verdict(scope.cancel))
+            clock.when_livelocked(partial(world.watch.verdict.wrong, "alive"))
+            clock.when_it_moves(watchdog.progressed)
+            with world.watch.watching():
+                try:
+                    await world.run()
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is what this simulation has found
+                    world.watch.verdict.wrong("alive", "".join(format_exception(error)))
+
+    def stands_still(self, where: str) -> None:
+        """The watchdog has found where; an exception is about to end it all."""
+        self.world.watch.verdict.violations.append(Violation("alive", round(self.now, 6), where))
 
 
 class World:
@@ -177,8 +205,8 @@ class World:
         """Somebody who looks at a series that is not pinned."""
         return Chart(100 + self.faults["wanted"], self.service.app, self.watch, self.schedule.seed, [series])
 
-    def outcome(self) -> Outcome:
-        """What became of it so far."""
+    def outcome(self, seconds: float) -> Outcome:
+        """What has become of it in so many seconds of the market's time."""
         watch, ledger = self.watch, self.watch.ledger
         counts = {
             "commits": ledger.commits,
@@ -194,7 +222,6 @@ class World:
             "history": watch.events,
         }
         violations = tuple(watch.verdict.violations)
-        seconds = (self.exchange.now() - self.exchange.clock.start) / 1000
         heals = dict(self.service.healing.times.cumulative())
         return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults), heals)
 
