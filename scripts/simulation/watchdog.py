@@ -5,7 +5,8 @@ for no time, and one in a shield is not cancelled. Here the processor's time tel
 virtual time stood still, a signal breaks in, and an exception ends the task that runs, with the simulation around it.
 
 No signal comes before that, so nothing in a history depends on the machine. And it is the processor's time, not the
-wall's: a machine that is busy with something else, or was asleep, changes nothing.
+wall's: a machine that is busy with something else, or was asleep, changes nothing. What waits without using any, for a
+thread or a real socket, is not seen; in a simulation there is neither.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _LOOP = trio._core._run.unrolled_run.__code__
 
 
 class StoodStill(BaseException):
-    """Nothing but this one simulation is to end of it, and no `except Exception` is to stop it."""
+    """Ends a simulation whose clock stands still: no `except Exception` in it is to stop this."""
 
 
 class Watchdog:
@@ -72,7 +73,8 @@ class Watchdog:
             print(f"{self._name}: {where}; it cannot be stopped", file=sys.stderr, flush=True)
             parent = multiprocessing.parent_process()
             if parent is not None:
-                os.kill(parent.pid, signal.SIGINT)  # it would wait for the outcome for ever
+                # It would wait for the outcome for ever. Whatever is started in the background ignores a SIGINT.
+                os.kill(parent.pid, signal.SIGTERM)
             os._exit(70)
         if not _is_in_task(frame):
             # Trio's own loop would not survive it. In a livelock, it is the tasks' turn most of the time.

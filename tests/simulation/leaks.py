@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import trio
 
 from candlesync import announcements, hub, supervisor, symbol
 from candlesync.core.entry import Entry
@@ -43,6 +44,15 @@ def keeps_the_dead(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(announcements.Announcements, "each_time_listening", broken)
 
 
+def keeps_the_idle(patch: pytest.MonkeyPatch) -> None:
+    """A series that somebody has looked at once is followed for ever."""
+
+    async def broken(_self: supervisor.Supervisor) -> None:
+        await trio.sleep_forever()
+
+    patch.setattr(supervisor.Supervisor, "_stop_idle", broken)
+
+
 def keeps_all_revisions(patch: pytest.MonkeyPatch) -> None:
     """The hub writes down what it has published, and never forgets any of it."""
     publish = hub.Topic.publish
@@ -68,6 +78,13 @@ LEAKS: dict[str, Break] = {
         "held of those that have left: {'Peer': ",
         (schedule.ClientVanishes(at=400.0, client=0, after=300.0),),
         clients=1,
+    ),
+    "the idle are kept": Break(
+        keeps_the_idle,
+        "bounded",
+        "SOLUSDT 15m: nobody has wanted it since",
+        (schedule.Wanted(at=400.0, symbol="SOLUSDT", interval=Interval.M15, seconds=100.0),),
+        clients=0,
     ),
     "the dead are kept": Break(
         keeps_the_dead,
