@@ -7,7 +7,7 @@ that: what the series' replica holds is served meanwhile, and said to be ``stale
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from math import ceil
 
 import msgspec
@@ -269,7 +269,8 @@ class Supervisor:
                 raise TooMany(f"this server follows at most {self._settings.max_symbols} symbols at once")
             predecessor = self._ending.get(series.symbol)
             followed = self._followed[series.symbol] = _Followed(series.symbol, predecessor)
-            self._nursery.start_soon(self._keep, followed)
+            # In a context of its own: it outlives the request that made it start, and must not keep its connection.
+            Context().run(self._nursery.start_soon, self._keep, followed)
         if series.interval not in followed.intervals:
             followed.intervals.add(series.interval)
             self._on_wants_changed()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 
 import structlog
@@ -145,7 +146,8 @@ class SymbolTask:
         _log.info("owned no more", symbol=self.symbol, reason=tenure.reason)
 
     def _begin_role(self, nursery: trio.Nursery, act: Callable[[Interval], Awaitable[None]]) -> None:
-        self._start = lambda interval: nursery.start_soon(act, interval)
+        # In a context of its own: an interval outlives the request that adds it, and must not keep its connection.
+        self._start = lambda interval: Context().run(nursery.start_soon, act, interval)
         for interval in sorted(self._intervals, key=str):
             self._start(interval)
 

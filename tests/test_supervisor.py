@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from itertools import cycle, pairwise
 from typing import Any
 
@@ -76,6 +79,10 @@ class Task(SymbolTask):
         topic = self.world.hub.get(Series(self.symbol, interval))
         if topic is not None and not topic.is_begun:
             show(topic)
+
+
+class Held:
+    """What a request holds: its connection."""
 
 
 def show(topic: Topic) -> None:
@@ -205,6 +212,25 @@ async def test_two_at_once_start_it_once(autojump_clock: MockClock) -> None:
         assert world.starts("BTCUSDT") == [0]
         assert len(topics) == 20
         assert len({id(topic) for topic in topics}) == 1
+
+
+async def test_what_a_request_has_started_does_not_keep_the_request(autojump_clock: MockClock) -> None:
+    request: ContextVar[Held] = ContextVar("request")
+    gone = []
+
+    async def ask(supervisor: Supervisor) -> None:
+        held = Held()
+        gone.append(weakref.ref(held))
+        request.set(held)
+        await supervisor.ensure(BTC)
+
+    world = World()
+    async with world.runs() as supervisor:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, supervisor)
+        gc.collect()
+        assert "BTCUSDT" in world.running
+        assert gone[0]() is None, "its answer has been given"
 
 
 async def test_another_interval_joins_the_symbol_s_task(autojump_clock: MockClock) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 import pytest
 import trio
@@ -87,6 +90,10 @@ class World:
         return topic
 
 
+class Held:
+    """What a request holds: its connection."""
+
+
 def state_of(topic: Topic) -> str:
     return topic.state.value
 
@@ -102,6 +109,26 @@ async def test_it_follows_its_intervals_until_they_are_live(autojump_clock: Mock
             assert (state_of(topic), len(topic.replica)) == ("live", 5)
             assert await world.store.read(series) == topic.replica.snapshot()
         assert task.synchronizers.keys() == {Interval.M1, Interval.M5}
+
+
+async def test_an_interval_does_not_keep_the_request_that_added_it(autojump_clock: MockClock) -> None:
+    request: ContextVar[Held] = ContextVar("request")
+    gone = []
+
+    async def ask(task: SymbolTask) -> None:
+        held = Held()
+        gone.append(weakref.ref(held))
+        request.set(held)
+        task.add(Interval.M5)
+        await trio.sleep(1)
+
+    world = World(Interval.M1)
+    async with world.runs() as task:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, task)
+        gc.collect()
+        assert state_of(world.topic(BTC_5M)) == "live"
+        assert gone[0]() is None, "it has ended"
 
 
 async def test_a_frame_goes_to_its_own_series(autojump_clock: MockClock) -> None:

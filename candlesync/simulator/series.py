@@ -15,8 +15,9 @@ from candlesync.core.interval import DAY, HOUR, MINUTE, SECOND, Interval
 from candlesync.simulator.bars import LENGTH, Bar, Kline, aggregate, row_of
 from candlesync.simulator.source import Shelf, Source
 
-_MOST_KEPT = 15_000
-"""About how many candles of a series are kept once they are made; each takes about a kilobyte."""
+_MOST_KEPT = 5_000
+"""About how many candles of a series are kept once they are made, of which a page takes a thousand at most; each takes
+about a kilobyte."""
 
 
 class Series:
@@ -29,7 +30,9 @@ class Series:
         self._span = _span(interval)
         self.first = interval.floor(source.first)
         """No candle opens before this time."""
-        self._chunks: Shelf[int, list[Kline]] = Shelf(_MOST_KEPT * LENGTH[interval] // (self._span or DAY) + 8)
+        self._chunks: Shelf[int, tuple[list[int], list[Kline]]] = Shelf(
+            _MOST_KEPT * LENGTH[interval] // (self._span or DAY) + 2
+        )
 
     def finals(self, start: int, end: int) -> list[Kline]:
         """The final candles that open from ``start`` to before ``end``, be that in the past or to come."""
@@ -39,8 +42,10 @@ class Series:
         for number in range(start // self._span, -(-end // self._span)):
             chunk = self._chunks.get(number)
             if chunk is None:
-                chunk = self._chunks.put(number, self._made(number * self._span, (number + 1) * self._span))
-            found += chunk[_place(chunk, start) : _place(chunk, end)]
+                made = self._made(number * self._span, (number + 1) * self._span)
+                chunk = self._chunks.put(number, ([kline.row.open_time for kline in made], made))
+            times, klines = chunk
+            found += klines[bisect_left(times, start) : bisect_left(times, end)]
         return found
 
     def final(self, open_time: int) -> Kline | None:
@@ -178,10 +183,6 @@ class Series:
                     found.append(tape.bar_between(open_time, after, open_time, min(after - 1, bar.close_time)))
                 open_time = after
         return found
-
-
-def _place(klines: list[Kline], time: int) -> int:
-    return bisect_left(klines, time, key=lambda kline: kline.row.open_time)
 
 
 def _span(interval: Interval) -> int:

@@ -58,10 +58,13 @@ class Client:
         while True:
             with trio.CancelScope() as self.scope:
                 await trio.sleep_until(self.away_until)
+                closed: Closed | None = None
                 try:
                     await self.visit()
                     self._again = BEFORE_AGAIN
-                except Closed as closed:
+                except Closed as error:
+                    closed = error.with_traceback(None)  # of which each frame would keep the connection meanwhile
+                if closed is not None:
                     await self._closed(closed)
             await trio.sleep(0.05)  # never in the same moment again
 

@@ -16,6 +16,8 @@ import trio
 MOST_AT_ONCE = 500_000
 """How often the time is asked for at one instant, by Trio at each turn of its loop and by the tasks. The first backfill
 of all series takes some hundreds; a second of the machine's is gone with so many."""
+PROGRESS = 10.0
+"""Simulated seconds that count as progress."""
 _SAMPLE = 2_000
 """Steps of tasks that are looked at when the clock stands still."""
 
@@ -27,10 +29,16 @@ class VirtualClock(trio.abc.Clock):
         self._now = 0.0
         self._asked = 0
         self._on_livelock: Callable[[str], None] = lambda _: None
+        self._on_progress: Callable[[], None] = lambda: None
+        self._progressed_at = 0.0
 
     def when_livelocked(self, tell: Callable[[str], None]) -> None:
         """Have ``tell`` called, once, with the places that are busy when the clock moves no more."""
         self._on_livelock = tell
+
+    def when_it_moves(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called every now and then, as long as the clock moves."""
+        self._on_progress = tell
 
     def start_clock(self) -> None:
         """See `trio.abc.Clock`."""
@@ -53,6 +61,9 @@ class VirtualClock(trio.abc.Clock):
         if 0 < jump < inf:
             self._now += jump
             self._asked = 0
+            if self._now >= self._progressed_at + PROGRESS:
+                self._progressed_at = self._now
+                self._on_progress()
 
 
 class _Busy(trio.abc.Instrument):

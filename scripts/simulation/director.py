@@ -56,9 +56,14 @@ class Director:
                 self._trouble_store(event)
 
     async def _visit(self, wanted: schedule.Wanted) -> None:
-        visitor = self._world.visitor(Series(wanted.symbol, wanted.interval))
-        with trio.move_on_after(wanted.seconds):
-            await visitor.run()
+        world = self._world
+        visitor = world.visitor(Series(wanted.symbol, wanted.interval))
+        world.visitors += 1
+        try:
+            with trio.move_on_after(wanted.seconds):
+                await visitor.run()
+        finally:
+            world.visitors -= 1
 
     def _trouble_client(self, event: Event) -> None:
         world, now = self._world, trio.current_time()

@@ -19,8 +19,9 @@ from .network import Witness
 from .truth import Truth
 from .verdict import Verdict
 
-REMEMBERED = 20_000
-"""Commits of a series: four days of one with an update each 20 seconds, more than any client is behind."""
+REMEMBERED = 43_200.0
+"""Seconds for which a book knows what a commit changed, and how a candle was before it changed: longer than any client
+is away or behind."""
 
 Said = tuple[str, str, str, str, str, bool, bool]
 """What a client is told of a candle: open, high, low, close, volume, closed, filled."""
@@ -43,16 +44,19 @@ class Book:
         self.candles: dict[int, tuple[Candle, int]] = {}
         """By open time, ascending: the candle and the revision that last changed it."""
         self.commits: dict[tuple[str, int], tuple[int, ...]] = {}
-        """By life and revision: the open times that a commit changed."""
+        """By life and revision: the open times that a commit changed, of late."""
         self.said: dict[tuple[int, int], list[tuple[str, Said]]] = {}
-        """By open time and revision: what was committed, with the life."""
+        """By open time and revision: what was committed, with the life; of what the series holds, and held of late."""
         self.unpublished: Commit | None = None
         """Acknowledged, and not published so far."""
         self.answered_in: tuple[trio.lowlevel.Task, int] | None = None
         """The task that was told so, and how often it had waited for something until then."""
         self.begun_at: dict[str, int] = {}
         """By life: the revision with which the series last began."""
-        self._order: deque[tuple[str, int]] = deque()
+        self._made: deque[tuple[float, tuple[str, int]]] = deque()
+        """The keys of `commits`, and when they came."""
+        self._past: deque[tuple[float, tuple[int, int]]] = deque()
+        """The keys of `said` that the series holds no more, and since when."""
 
     @property
     def tail(self) -> Candle | None:
@@ -62,28 +66,45 @@ class Book:
     def enter(self, commit: Commit, history: int) -> None:
         """Take a commit into the books."""
         if commit.begins:
-            self.candles.clear()
+            self.hold("", 0, {})
             self.begun_at[commit.life] = commit.revision
+        now = trio.current_time()
         for candle in commit.candles:
+            known = self.candles.get(candle.open_time)
+            if known is not None:
+                self._past.append((now, (candle.open_time, known[1])))
             self.candles[candle.open_time] = candle, commit.revision
         while len(self.candles) > history:
-            del self.candles[next(iter(self.candles))]
+            oldest = next(iter(self.candles))
+            self._past.append((now, (oldest, self.candles.pop(oldest)[1])))
         self.life, self.revision = commit.life, commit.revision
         self.remember(commit.life, commit.revision, commit.candles)
+
+    def hold(self, life: str, revision: int, candles: dict[int, tuple[Candle, int]]) -> None:
+        """Be what the store holds, instead of what there was."""
+        now = trio.current_time()
+        self._past += [(now, (time, of)) for time, (_, of) in self.candles.items()]
+        self.life, self.revision, self.candles = life, revision, candles
 
     def remember(self, life: str, revision: int, candles: Sequence[Candle]) -> None:
         """Note what a revision has changed, for a while."""
         key = life, revision
         if key in self.commits:
             return
+        now = trio.current_time()
         self.commits[key] = tuple(candle.open_time for candle in candles)
         for candle in candles:
-            self.said.setdefault((candle.open_time, revision), []).append((life, said_of(candle)))
-        self._order.append(key)
-        if len(self._order) > REMEMBERED:
-            old = self._order.popleft()
-            for time in self.commits.pop(old, ()):
-                self.said.pop((time, old[1]), None)
+            said, was_said = (life, said_of(candle)), self.said.setdefault((candle.open_time, revision), [])
+            if said not in was_said:
+                was_said.append(said)
+        self._made.append((now, key))
+        while self._made[0][0] < now - REMEMBERED:
+            self.commits.pop(self._made.popleft()[1], None)
+        while self._past and self._past[0][0] < now - REMEMBERED:
+            time, of = self._past.popleft()[1]
+            # A store that fell back may hold it again.
+            if self.candles.get(time, (None, 0))[1] != of:
+                self.said.pop((time, of), None)
 
 
 class Ledger:
@@ -138,7 +159,7 @@ class Ledger:
         if commit is not None and (life != commit.life or revision >= commit.revision):
             if _step() != book.answered_in:
                 self.check_published(series)
-            book.unpublished = None
+            book.unpublished = book.answered_in = None
         self._verdict.expect(
             (life, revision) in book.commits or (life, revision) == (book.life, book.revision),
             "published after commit",
@@ -149,7 +170,8 @@ class Ledger:
     def check_published(self, series: Series) -> None:
         """To be called in any later moment."""
         book = self.book(series)
-        commit, book.unpublished = book.unpublished, None
+        commit = book.unpublished
+        book.unpublished = book.answered_in = None
         if commit is not None:
             self._verdict.wrong("one act", f"{series}: {commit.position} was acknowledged, and is not published")
 
@@ -159,11 +181,9 @@ class Ledger:
         for series, book in self.books.items():
             snapshot = copy.get(series)
             if snapshot is None:
-                book.life, book.revision = "", 0
-                book.candles = {}
+                book.hold("", 0, {})
             else:
-                book.life, book.revision = snapshot.life, snapshot.revision
-                book.candles = {candle.open_time: (candle, revision) for candle, revision in snapshot.candles}
+                book.hold(snapshot.life, snapshot.revision, _by_time(snapshot))
 
     def found(self, series: Series, snapshot: Snapshot) -> None:
         """The store was read, and holds what it was not known to hold: a commit whose answer was lost."""
@@ -173,13 +193,11 @@ class Ledger:
         for revision in sorted({revision for _, revision in snapshot.candles}):
             changed = tuple(candle for candle, of in snapshot.candles if of == revision)
             book.remember(snapshot.life, revision, changed)
-        book.life, book.revision = snapshot.life, snapshot.revision
-        book.candles = {candle.open_time: (candle, revision) for candle, revision in snapshot.candles}
+        book.hold(snapshot.life, snapshot.revision, _by_time(snapshot))
 
     def forgotten(self, series: Series) -> None:
         """The store has dropped a series."""
-        book = self.book(series)
-        book.life, book.revision, book.candles = "", 0, {}
+        self.book(series).hold("", 0, {})
 
     # --- the checks
 
@@ -267,6 +285,10 @@ class Ledger:
         answers = self._witness.lacked[series, time]
         waited = bool(answers) and answers[-1].asked - answers[0].answered >= self._truth.outage_pause - 1e-6
         expect(waited, "outage", "{}: filled after the answers {}: {}", series, [a.asked for a in answers], fill)
+
+
+def _by_time(snapshot: Snapshot) -> dict[int, tuple[Candle, int]]:
+    return {candle.open_time: (candle, revision) for candle, revision in snapshot.candles}
 
 
 def _step() -> tuple[trio.lowlevel.Task, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
@@ -56,6 +56,13 @@ class RestAnswer(msgspec.Struct, frozen=True):
     """Open times; all but the last are final."""
 
 
+class Lack(NamedTuple):
+    """An answer that lacks a minute; without its rows, as there are many of them."""
+
+    asked: float
+    answered: float
+
+
 class Witness:
     """What the service was shown of each series."""
 
@@ -64,7 +71,7 @@ class Witness:
         """The open connections for a symbol, and since when: while one takes over from another there are two."""
         self.answers: dict[Series, RestAnswer] = {}
         """The newest with rows."""
-        self.lacked: dict[tuple[Series, int], list[RestAnswer]] = defaultdict(list)
+        self.lacked: dict[tuple[Series, int], list[Lack]] = defaultdict(list)
         """Of the minutes to be watched: the answers that showed later ones and not them."""
         self.shown: dict[Series, dict[int, bool]] = defaultdict(dict)
         """Open times that the stream has shown, and whether as closed; the newest 3,000."""
@@ -139,7 +146,7 @@ class Witness:
         first = times[0] if start is None else start
         for time in self.watched[series]:
             if first <= time < times[-1] and time not in times:
-                self.lacked[series, time].append(seen)
+                self.lacked[series, time].append(Lack(seen.asked, seen.answered))
 
 
 class WatchedExchange(Exchange):

@@ -52,6 +52,8 @@ class Peer:
         self._heard = trio.Event()
         """Something was said."""
         self._life = trio.CancelScope()
+        self.left_at: float | None = None
+        """Since when nobody has anything to do with it any more."""
 
     # --- the client's side
 
@@ -194,21 +196,51 @@ async def open_peer(app: Any, path: str, *, with_line: bool, window: int = 65_53
     """A WebSocket to ``path``; leaving the block is the client's vanishing."""
     peer = Peer(window=window)
     closed: Closed | None = None
-    async with trio.open_nursery() as nursery:
+    try:
+        async with trio.open_nursery() as nursery:
 
-        async def serve() -> None:
-            await peer.run(app, path, with_line=with_line)
+            async def serve() -> None:
+                await peer.run(app, path, with_line=with_line)
 
-        nursery.start_soon(serve)
-        try:
-            yield peer
-        except Closed as error:
-            closed = error  # raised below, alone: not in the nursery's group
-        finally:
-            peer.cut()
-            nursery.cancel_scope.cancel()
+            nursery.start_soon(serve)
+            try:
+                yield peer
+            except Closed as error:
+                closed = error  # raised below, alone: not in the nursery's group
+            finally:
+                peer.cut()
+                nursery.cancel_scope.cancel()
+    finally:
+        peer.left_at = trio.current_time()
     if closed is not None:
         raise closed
+
+
+class Request:
+    """Both ends of one request without a body."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        """What the service has answered."""
+        self.left_at: float | None = None
+        """Since when nobody has anything to do with it any more."""
+        self._to_hear: deque[dict[str, Any]] = deque([{"type": "http.request", "body": b"", "more_body": False}])
+        self._is_complete = trio.Event()
+
+    async def hear(self) -> dict[str, Any]:
+        """What the service receives."""
+        if self._to_hear:
+            await trio.lowlevel.checkpoint()
+            return self._to_hear.popleft()
+        await self._is_complete.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, event: dict[str, Any]) -> None:
+        """Take what the service sends."""
+        await trio.lowlevel.checkpoint()
+        self.sent.append(event)
+        if event["type"] == "http.response.body" and not event.get("more_body"):
+            self._is_complete.set()
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -222,24 +254,11 @@ class Reply(msgspec.Struct, frozen=True):
 
 async def ask(app: Any, path: str) -> Reply:
     """The answer to ``GET path``, over ASGI."""
-    sent: list[dict[str, Any]] = []
-    to_hear = deque([{"type": "http.request", "body": b"", "more_body": False}])
-    is_complete = trio.Event()
-
-    async def hear() -> dict[str, Any]:
-        if to_hear:
-            await trio.lowlevel.checkpoint()
-            return to_hear.popleft()
-        await is_complete.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(event: dict[str, Any]) -> None:
-        await trio.lowlevel.checkpoint()
-        sent.append(event)
-        if event["type"] == "http.response.body" and not event.get("more_body"):
-            is_complete.set()
-
-    await app(http_scope(path), hear, send)
-    start, *bodies = sent
+    request = Request()
+    try:
+        await app(http_scope(path), request.hear, request.send)
+    finally:
+        request.left_at = trio.current_time()
+    start, *bodies = request.sent
     headers = {name.decode().lower(): value.decode() for name, value in start["headers"]}
     return Reply(start["status"], headers, b"".join(event.get("body", b"") for event in bodies))

@@ -111,7 +111,8 @@ def simulate_redis(seed: int, seconds: float) -> Outcome:
             world: RedisWorld = kind(Schedule(seed=seed, days=seconds / 86_400.0), Verdict(scope.cancel))
             with world.watch.watching():
                 await world.run()
-        return world.outcome()
+            ended = world.exchange.now()
+        return world.outcome((ended - world.exchange.clock.start) / 1000)
 
     with run_server() as server:
         return trio.run(run, server)

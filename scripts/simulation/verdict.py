@@ -21,7 +21,7 @@ INVARIANTS = {
     "position": "positions only grow within a life, and a life only changes when the client loads again",
     "back in time": "no client is shown less than it was shown before",
     "live": "live is only said of what is connected and whole",
-    "bounded": "nothing that waits grows without a bound",
+    "bounded": "nothing that waits, and nothing that is held in memory, grows without a bound",
     "alive": "no task dies but by what the schedule did, and no request fails in a way that is not documented",
     "settled": "when nothing is wrong any more, everything is live, up to date, and true",
 }

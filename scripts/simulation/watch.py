@@ -32,6 +32,8 @@ LOOK_EACH = 30.0
 """Seconds between two looks at what is live, and at what waits."""
 CLOSE_WITHIN = 15.0
 """Seconds in which a live series shows a close that the stream has shown: a slow store takes four for a commit."""
+LET_GO_WITHIN = 180.0
+"""Seconds after its idle time in which a series is let go: it is looked at each 60, and a slow store takes its time."""
 MOST_TASKS = 600
 """Tasks of a simulation with some clients; it has about a hundred."""
 
@@ -44,7 +46,6 @@ class Watch:
         self.witness = witness
         self.truth = truth
         self.ledger = Ledger(truth, witness, verdict, self.record, history)
-        self.views: list[View] = []
         self.messages = 0
         self.logged: Counter[str] = Counter()
         self._history = history
@@ -67,9 +68,7 @@ class Watch:
 
     def view(self, name: str, series: Series) -> View:
         """What a client has of a series."""
-        view = View(name, series, self.ledger, self.truth, self.verdict)
-        self.views.append(view)
-        return view
+        return View(name, series, self.ledger, self.truth, self.verdict)
 
     def saw(self, name: str, kind: str, what: str) -> None:
         """A client got something."""
@@ -159,6 +158,10 @@ class Watch:
             expect(marked <= 500, "bounded", "{} subscribers are marked", marked)
             kept = getattr(session._line, "_size", 0)
             expect(kept <= BATCH, "bounded", "{} bytes are kept for a client", kept)
+        let_go = trio.current_time() - service.settings.supervisor.idle - LET_GO_WITHIN
+        for topic in service.hub:
+            wanted = topic.is_pinned or topic.idle_since is None or topic.idle_since > let_go
+            expect(wanted, "bounded", "{}: nobody has wanted it since {}", topic.series, topic.idle_since)
         tasks = trio.lowlevel.current_statistics().tasks_living
         expect(tasks <= MOST_TASKS, "bounded", "{} tasks", tasks)
 

@@ -33,12 +33,14 @@ from .clients import KINDS, Chart, Client
 from .clock import VirtualClock
 from .director import Director
 from .draw import INTERVALS, SYMBOLS
+from .memory import Memory
 from .network import ExchangeTransport, Network, WatchedExchange, Witness
 from .schedule import Schedule, StoreFallsBack
 from .store import PromptLedgerStore, RemoteStore
 from .truth import Truth
 from .verdict import Verdict, Violation
 from .watch import Watch
+from .watchdog import StoodStill, Watchdog
 
 UPDATE_MS = 20_000
 """Between two updates of a forming candle. Binance has 2,000; the times that follow from it are ten times as long."""
@@ -51,7 +53,7 @@ PINGS = StreamSettings(ping_interval=60.0, ping_timeout=30.0)
 COLLECT_EACH = 3_600.0
 COLLECT_ALL = 24
 """Every so many times all is looked through that has come since the start, not only what is young: that takes long, and
-what is alive after an hour is what the series and the books hold."""
+what is alive after an hour is what the series and the books hold. Then what the service keeps is looked at."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -86,22 +88,49 @@ class MortalService(Service):
 
 def simulate(schedule: Schedule) -> Outcome:
     """Run one simulation, to its end or to the first violation."""
-    outcome: Outcome = run_alone(_run, schedule, seed=f"simulation/{schedule.seed}")
-    return outcome
+    simulation = Simulation(schedule)
+    watchdog = Watchdog(f"seed {schedule.seed}", simulation.stands_still)
+    with watchdog.watching():
+        try:
+            run_alone(simulation.run, watchdog, seed=f"simulation/{schedule.seed}")
+        except (StoodStill, BaseExceptionGroup, trio.TrioInternalError):
+            if not watchdog.has_bitten:
+                raise
+    return simulation.world.outcome(round(simulation.now, 3))
 
 
-async def _run(schedule: Schedule) -> Outcome:
-    with trio.CancelScope() as scope:
-        world = World(schedule, Verdict(scope.cancel))
+class Simulation:
+    """One simulation, whatever becomes of it."""
+
+    world: World
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._clock = VirtualClock()
+
+    @property
+    def now(self) -> float:
+        """Seconds; also when it is over."""
+        return self._clock.current_time()
+
+    async def run(self, watchdog: Watchdog) -> None:
+        """Let it all happen."""
         clock = trio.lowlevel.current_clock()
         assert isinstance(clock, VirtualClock), "see `run_alone`"  # noqa: S101 - for mypy; it cannot happen
-        clock.when_livelocked(partial(world.watch.verdict.wrong, "alive"))
-        with world.watch.watching():
-            try:
-                await world.run()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is what this simulation has found
-                world.watch.verdict.wrong("alive", "".join(format_exception(error)))
-    return world.outcome()
+        self._clock = clock
+        with trio.CancelScope() as scope:
+            self.world = world = World(self._schedule, Verdict(scope.cancel))
+            clock.when_livelocked(partial(world.watch.verdict.wrong, "alive"))
+            clock.when_it_moves(watchdog.progressed)
+            with world.watch.watching():
+                try:
+                    await world.run()
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is what this simulation has found
+                    world.watch.verdict.wrong("alive", "".join(format_exception(error)))
+
+    def stands_still(self, where: str) -> None:
+        """The watchdog has found where; an exception is about to end it all."""
+        self.world.watch.verdict.violations.append(Violation("alive", round(self.now, 6), where))
 
 
 class World:
@@ -137,6 +166,9 @@ class World:
             self.witness.watched[series] = self.truth.lacking(series)
         self.clients = [self._client(number, pinned) for number in range(schedule.clients)]
         self.pinned = pinned
+        self.visitors = 0
+        """How many look at a series for a while."""
+        self.memory = Memory(self.watch.verdict, rules.history)
         self.faults: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -146,6 +178,7 @@ class World:
             await self._begin(nursery)
             async with trio.open_nursery() as service_nursery:
                 await service_nursery.start(self.service.run)
+                self.memory.begin()
                 service_nursery.start_soon(self.watch.run, self.service)
                 async with trio.open_nursery() as clients:
                     for client in self.clients:
@@ -159,7 +192,7 @@ class World:
         """Start what runs beside the service."""
         if isinstance(self.store, RemoteStore):
             nursery.start_soon(self.store.run)
-        nursery.start_soon(_collect)
+        nursery.start_soon(self._collect)
 
     async def _live(self, clients: trio.Nursery) -> None:
         """From the first trouble to the end, and its check."""
@@ -172,13 +205,15 @@ class World:
         await trio.sleep_until(end - end % 60 + 50)
         if not self.watch.verdict.violations:
             await self.check_end()
+            gc.collect()
+            self.memory.look(self._present())
 
     def visitor(self, series: Series) -> Client:
         """Somebody who looks at a series that is not pinned."""
         return Chart(100 + self.faults["wanted"], self.service.app, self.watch, self.schedule.seed, [series])
 
-    def outcome(self) -> Outcome:
-        """What became of it so far."""
+    def outcome(self, seconds: float) -> Outcome:
+        """What has become of it in so many seconds of the market's time."""
         watch, ledger = self.watch, self.watch.ledger
         counts = {
             "commits": ledger.commits,
@@ -194,7 +229,6 @@ class World:
             "history": watch.events,
         }
         violations = tuple(watch.verdict.violations)
-        seconds = (self.exchange.now() - self.exchange.clock.start) / 1000
         heals = dict(self.service.healing.times.cumulative())
         return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults), heals)
 
@@ -234,6 +268,21 @@ class World:
         series = pinned if kind.__name__ == "Many" else [pinned[(number * 5 + number // len(self.kinds)) % len(pinned)]]
         return kind(number, self.service.app, self.watch, self.schedule.seed, series)
 
+    async def _collect(self) -> None:
+        """Collect garbage at moments of the simulation: see `chance`."""
+        for number in count(1):
+            await trio.sleep(COLLECT_EACH)
+            if number % COLLECT_ALL:
+                gc.collect(1)
+            else:
+                gc.collect()
+                self.memory.look(self._present())
+
+    def _present(self) -> int:
+        """How many series and symbols are followed now, and how many clients there are."""
+        service = self.service
+        return len(service.hub) + len(service.supervisor.tasks) + len(self.clients) + self.visitors
+
     async def check_end(self) -> None:
         wrong = partial(self.watch.verdict.wrong, "settled")
         for series in self.pinned:
@@ -259,10 +308,3 @@ class World:
                 candle.closed and not candle.filled and (final is None or not self.truth.is_same(candle, final))
             ):
                 wrong(f"{series}: {candle} is stored, and the exchange has {final}")
-
-
-async def _collect() -> None:
-    """Collect garbage at moments of the simulation: see `chance`."""
-    for number in count(1):
-        await trio.sleep(COLLECT_EACH)
-        gc.collect(1 if number % COLLECT_ALL else 2)

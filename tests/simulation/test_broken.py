@@ -8,6 +8,7 @@ from scripts.simulation.schedule import Schedule
 from scripts.simulation.verdict import INVARIANTS
 from scripts.simulation.world import simulate
 from tests.simulation.broken import BREAKS, Break
+from tests.simulation.leaks import LEAKS
 
 
 def schedule_of(mistake: Break) -> Schedule:
@@ -23,9 +24,9 @@ def schedule_of(mistake: Break) -> Schedule:
     )
 
 
-@pytest.mark.parametrize("name", BREAKS)
+@pytest.mark.parametrize("name", [*BREAKS, *LEAKS])
 def test_what_is_broken_on_purpose_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    mistake = BREAKS[name]
+    mistake = (BREAKS | LEAKS)[name]
     mistake.patch(monkeypatch)
     found = simulate(schedule_of(mistake)).violations
     assert found, "nothing was seen"
