@@ -457,8 +457,6 @@ class Sync:
         before = self._replica.tail
         if before is None or found.tail is None:
             return 0
-        if found.begins:
-            # What lay between them is not put in, and was missing all the same.
-            lost = self._interval.steps(before.open_time, found.tail.open_time) or 1
-            return lost - (not found.tail.closed)
-        return sum(candle.closed and time > before.open_time for time, candle in found.changes.items())
+        # Where the series begins anew, what lay between them is not put in, and was missing all the same.
+        lost = self._interval.steps(before.open_time, found.tail.open_time) or 0
+        return max(0, lost - (not found.tail.closed))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -33,6 +35,16 @@ times = st.integers(min_value=0, max_value=4_000_000_000_000)
 """Milliseconds, up to 2096."""
 intervals = st.sampled_from(INTERVALS)
 steps = st.integers(min_value=-600, max_value=600)
+
+
+@pytest.fixture
+def far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that is set to a time zone of 14 hours before UTC, so that its months begin on other days."""
+    monkeypatch.setenv("TZ", "LINT-14")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 def ms(year: int, month: int, day: int, hour: int = 0) -> int:
@@ -155,3 +167,13 @@ def test_the_odd_hours_of_2018_are_off_the_grid() -> None:
     assert not Interval.H1.is_open_time(odd)
     assert Interval.H1.steps(ms(2018, 2, 9, 9), odd) is None
     assert Interval.H1.steps(odd, Interval.H1.next(odd, 42)) == 42
+
+
+@pytest.mark.usefixtures("far_from_greenwich")
+def test_months_are_those_of_utc_wherever_the_server_is() -> None:
+    july = ms(2026, 7, 1)
+    assert Interval.MO1.is_open_time(july)
+    assert Interval.MO1.floor(july) == july
+    assert Interval.MO1.floor(july - 1) == ms(2026, 6, 1)
+    assert Interval.MO1.next(july) == ms(2026, 8, 1)
+    assert Interval.MO1.steps(ms(2026, 6, 1), july) == 1

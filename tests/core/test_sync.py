@@ -50,6 +50,7 @@ def test_an_empty_series_begins_with_the_newest_candles_connected_or_not() -> No
     assert isinstance(session.sync.decide(), Idle), "nothing confirms the tail for a connection still to come"
     assert not session.sync.is_whole, "and so it is not known to be whole"
     assert session.sync.statistics.backfilled == 0, "none of them is behind the first ones"
+    assert session.sync.statistics.missed == 0
     session.sync.connected()
     assert session.state() is State.SYNCING
     assert session.asks().start == minute(3)
@@ -126,6 +127,14 @@ def test_closed_candles_that_lacked_after_the_tail_are_counted() -> None:
     session.answers(*minutes(4, 6))
     session.commits()
     assert session.sync.statistics.missed == 3
+
+
+@pytest.mark.parametrize("tail", [candle(minute(1)), forming(minute(1))])
+def test_a_correction_is_nothing_that_was_missing(tail: Candle) -> None:
+    session = Session(candle(minute(0)), tail)
+    session.sync.inspected(answer([candle(minute(0), "37001.00000000"), candle(minute(1))]))
+    assert session.commits() == [candle(minute(0), "37001.00000000")]
+    assert (session.sync.statistics.corrections, session.sync.statistics.missed) == (1, 0)
 
 
 @pytest.mark.parametrize("is_closed", [False, True])
