@@ -33,7 +33,7 @@ from candlesync.core.audit import Finding, Question, compare
 from candlesync.core.candle import Candle, Series
 from candlesync.core.healing import SeriesHealing
 from candlesync.core.position import Position
-from candlesync.core.record import Record
+from candlesync.core.record import NOBODY, Record
 from candlesync.core.replica import Commit, Snapshot
 from candlesync.core.sync import Ask, Idle, Rules, State, Sync, Wait
 from candlesync.errors import Fenced, RevisionConflict, StoreUnavailable, UpstreamUnavailable
@@ -106,10 +106,10 @@ class Synchronizer:
         """Whether the store may be elsewhere than the replica, without a commit of ours having shown it."""
         self._record = Record() if record is None else record
         self._healing = SeriesHealing(self._record.healing)
-        self._unshown_since = math.inf
-        """When the oldest frame came that waits for its commit (trio time)."""
-        self._close_unshown_since = math.inf
-        """The same of those that close a candle."""
+        self._waiting = NOBODY
+        """Since when frames wait for a commit that is to be made."""
+        self._under_way = NOBODY
+        """The same of those whose commit is being made, or was not enough to make the series whole."""
 
     # --- events: called from the loop that receives frames, so none of them waits (invariant 8)
 
@@ -134,9 +134,7 @@ class Synchronizer:
         self.frame_time = trio.current_time()
         if self._prompt is None or not self._commit_now(candle, self._prompt):
             if self.sync.frame(candle):
-                self._unshown_since = min(self._unshown_since, self.frame_time)
-                if candle.closed:
-                    self._close_unshown_since = min(self._close_unshown_since, self.frame_time)
+                self._waiting = self._waiting.and_frame(self.frame_time, closes=candle.closed)
             self._event.set()
 
     def doubt(self) -> None:
@@ -242,6 +240,8 @@ class Synchronizer:
 
     async def _commit(self, commit: Commit) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
+        # What comes from now on waits for the next one.
+        self._under_way, self._waiting = self._under_way.and_all(self._waiting), NOBODY
         try:
             # Invariant 2. The shield is bounded, and the store's own work is all that it covers.
             with trio.CancelScope(shield=True), trio.fail_after(self._commit_timeout):
@@ -289,12 +289,9 @@ class Synchronizer:
             self._note_answer()
             self._tell_state()
         # While something is missing, what the stream shows after it still waits.
-        if self.sync.is_whole and not math.isinf(self._unshown_since):
-            now = trio.current_time()
-            self._record.frame_delays.observe(now - self._unshown_since)
-            if not math.isinf(self._close_unshown_since):
-                self._record.close_delays.observe(now - self._close_unshown_since)
-            self._unshown_since = self._close_unshown_since = math.inf
+        if self.sync.is_whole:
+            self._record.shown(self._under_way, trio.current_time())
+            self._under_way = NOBODY
 
     def _note_gap(self, *, is_settled: bool) -> None:
         """Keep the record of gaps; ``is_settled``: what is known stands in the store."""
@@ -306,7 +303,7 @@ class Synchronizer:
             if sync.is_connected:
                 self._healing.heal(now, sync.statistics.missed)
             # What waited told nothing that REST had not told before.
-            self._unshown_since = self._close_unshown_since = math.inf
+            self._waiting = self._under_way = NOBODY
 
     async def _look(self) -> None:
         """See whether the store is where the replica is; read it, if not."""

@@ -354,9 +354,12 @@ async def test_rest_that_says_how_long_to_wait_is_not_asked_before(autojump_cloc
     world = World(minutes(0, 3))
     world.upstream.failure = UpstreamUnavailable("banned", retry_after=120.0)
     async with world.running():
-        await trio.sleep(150)
+        await trio.sleep(20)
+        assert world.topic.reason == "banned; tried again in 100 s"
+        await trio.sleep(130)
         first, second = world.upstream.asked_at
         assert second - first == pytest.approx(122.0), "nobody looks at it: others go first"
+    assert world.topic.reason == "banned", "nobody tries again"
 
 
 async def test_rest_that_hangs_is_given_its_patience_and_asked_again(autojump_clock: MockClock) -> None:

@@ -105,6 +105,32 @@ async def test_from_a_frame_to_its_commit_through_a_store_that_is_away(autojump_
         assert record.frame_delays.sum == pytest.approx(0.75)
 
 
+async def test_a_frame_counts_from_when_the_first_that_waits_with_it_came(autojump_clock: MockClock) -> None:
+    world = World([*minutes(0, 3), forming(minute(4))])
+    async with world.running() as synchronizer:
+        record = record_of(world)
+        world.store.delay = 1.0
+        synchronizer.frame(forming(minute(4), trades=50))
+        await trio.sleep(0.25)  # the next ones wait for the store
+        synchronizer.frame(minutes(4, 4)[0])
+        await trio.sleep(0.25)
+        synchronizer.frame(forming(minute(5)))
+        synchronizer.frame(forming(minute(4), trades=1))  # nothing new
+        await trio.sleep(5)
+        assert (record.frame_delays.count, record.close_delays.count) == (2, 1)
+        assert record.frame_delays.sum == pytest.approx(1.0 + 1.75)
+        assert record.close_delays.sum == pytest.approx(1.75)
+
+
+async def test_counts_end_with_their_synchronizer(autojump_clock: MockClock) -> None:
+    world = World([*minutes(0, 3), forming(minute(4))])
+    async with world.running() as synchronizer:
+        record = record_of(world)
+        assert record._current == {BTC: synchronizer.sync.statistics}
+    assert record._current == {}
+    assert dict(record.counts())[None].begun == 1
+
+
 async def test_from_a_frame_to_its_commit_in_the_same_moment(autojump_clock: MockClock) -> None:
     store, record, topic = MemoryStore(RULES.history), Record(), Topic(BTC, RULES.history)
     upstream = Upstream([*minutes(0, 3), forming(minute(4))])

@@ -8,6 +8,7 @@ clients make start as they like, are one: names that clients choose must not mak
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from math import inf
 
 import msgspec
 
@@ -15,6 +16,25 @@ from candlesync.core.candle import Series
 from candlesync.core.healing import Healing
 from candlesync.core.histogram import MOMENTS, SPELLS, Histogram
 from candlesync.core.sync import Statistics
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Since when frames wait for a commit: the oldest of them, and the oldest that closes a candle (seconds)."""
+
+    since: float = inf
+    """Infinite: none waits."""
+    close_since: float = inf
+
+    def and_frame(self, came_at: float, *, closes: bool) -> Waiting:
+        """One more waits."""
+        return self.and_all(Waiting(came_at, came_at if closes else inf))
+
+    def and_all(self, others: Waiting) -> Waiting:
+        """These wait, too."""
+        return Waiting(min(self.since, others.since), min(self.close_since, others.close_since))
+
+
+NOBODY = Waiting()
 
 
 class Record:
@@ -31,6 +51,13 @@ class Record:
         self._pinned = frozenset(pinned)
         self._current: dict[Series, Statistics] = {}
         self._past: dict[Series | None, Statistics] = {}
+
+    def shown(self, waiting: Waiting, now: float) -> None:
+        """The commit of those that waited is published."""
+        if waiting.since < inf:
+            self.frame_delays.observe(now - waiting.since)
+        if waiting.close_since < inf:
+            self.close_delays.observe(now - waiting.close_since)
 
     def begin(self, series: Series, statistics: Statistics) -> None:
         """Read the counts of a series' synchronizer from now on; it is the only one, or takes the place of another."""

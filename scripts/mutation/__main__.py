@@ -30,6 +30,7 @@ TESTS = {
     SYNCHRONIZER: [
         "tests/test_synchronizer.py",
         "tests/test_synchronizer_prompt.py",
+        "tests/test_synchronizer_record.py",
         "tests/test_synchronizer_store.py",
     ],
 }

@@ -3,7 +3,7 @@ from __future__ import annotations
 from candlesync.core.candle import Series
 from candlesync.core.histogram import MOMENTS, SPELLS
 from candlesync.core.interval import Interval
-from candlesync.core.record import Record
+from candlesync.core.record import NOBODY, Record, Waiting
 from candlesync.core.sync import Statistics
 from tests.builders import BTC
 
@@ -24,6 +24,18 @@ def test_what_is_still_counted_is_told_apart_for_the_pinned_series_only() -> Non
     for gaps, series in enumerate((BTC, ETH, SOL, Series("XRPUSDT", Interval.M1)), 1):
         record.begin(series, Statistics(gaps=gaps))
     assert {series: statistics.gaps for series, statistics in record.counts()} == {BTC: 1, SOL: 3, None: 2 + 4}
+
+
+def test_delays_are_those_of_the_oldest_that_waits() -> None:
+    waiting = NOBODY.and_frame(3.0, closes=False).and_frame(4.0, closes=True).and_frame(5.0, closes=True)
+    assert waiting == Waiting(3.0, 4.0)
+    assert waiting.and_all(Waiting(2.0)) == Waiting(2.0, 4.0)
+    assert waiting.and_all(NOBODY) == NOBODY.and_all(waiting) == waiting
+    record = Record()
+    for each in (NOBODY, waiting, Waiting(8.0)):
+        record.shown(each, 10.0)
+    assert (record.frame_delays.count, record.frame_delays.sum) == (2, 7.0 + 2.0)
+    assert (record.close_delays.count, record.close_delays.sum) == (1, 6.0)
 
 
 def test_what_was_counted_stays_when_its_synchronizer_ends() -> None:
