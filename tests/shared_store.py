@@ -136,6 +136,7 @@ class SharedMemory:
         kept = self.series.get(series) or Replica(series, self.history)
         kept.apply(commit)
         self.series[series] = kept
+        self._made(series, commit, token)
         if len(commit.candles) > self.announced:
             position = kept.position
             self._announce("moved", lambda audience: audience.moved(series, position))
@@ -175,6 +176,9 @@ class SharedMemory:
         """Raise `Fenced` for any but the symbol's current token."""
         if token != self.tokens.get(symbol):
             raise Fenced(f"{symbol}: token {token} is not the current one")
+
+    def _made(self, series: Series, commit: Commit, token: int) -> None:
+        """A commit stands, and nobody has been told of it: for who keeps books."""
 
     def _announce(self, kind: str, tell: Callable[[Audience], None]) -> None:
         for node in self.nodes.values():

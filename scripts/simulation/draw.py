@@ -40,15 +40,19 @@ Make = Callable[[Random, float, str | None], Iterator[Event]]
 """Makes the events of one trouble that begins at a time, of a symbol or of all."""
 
 
-def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES) -> Schedule:
-    """The schedule of a seed, with so many troubles an hour."""
-    random = Random(f"schedule/{seed}")  # noqa: S311 - to be repeated, not to be secret
-    remote = random.random() < 0.5
+def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES, nodes: int = 1) -> Schedule:
+    """The schedule of a seed, with so many troubles an hour; with several nodes it is another one."""
+    name = f"schedule/{seed}" if nodes == 1 else f"schedule/{seed}/nodes/{nodes}"
+    random = Random(name)  # noqa: S311 - to be repeated, not to be secret
+    remote = random.random() < 0.5 or nodes > 1
     history = random.choice((1000, 1000, 200, 60))
     connection_seconds = random.choice((86_400.0, 86_400.0, 10_800.0, 2_400.0, 1_200.0))
     lifetime = random.choice((None, 0.8 * connection_seconds, 0.8 * connection_seconds))
     makes = [make for make, _, needs_remote in _TROUBLES if remote or not needs_remote]
     weights = [weight for _, weight, needs_remote in _TROUBLES if remote or not needs_remote]
+    if nodes > 1:
+        makes += [make for make, _ in _OF_NODES]
+        weights += [weight for _, weight in _OF_NODES]
     end = days * 86_400.0
     events: list[Event] = []
     time = CALM
@@ -66,6 +70,7 @@ def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES) -
         connection_seconds=connection_seconds,
         lifetime=lifetime,
         store="remote" if remote else "prompt",
+        nodes=nodes,
         events=tuple(events),
     )
 
@@ -271,6 +276,54 @@ def _client(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  
             yield schedule.ClientVanishes(at=at, client=client, after=_some(random, 7200))
 
 
+def _node_goes(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - with all that it has
+    node, after = random.randrange(64), _some(random, 1200)
+    if random.random() < 0.6:
+        yield schedule.NodeDies(at=at, node=node, after=after)
+    else:
+        yield schedule.NodeStops(at=at, node=node, after=after)
+    if random.random() < 0.2:
+        # The other one, when this one has just taken over, or just before.
+        later = round(max(CALM, at + random.choice((-5.0, 0.0, 0.01, 19.0, 21.0, 26.0))), 3)
+        yield schedule.NodeDies(at=later, node=node + 1, after=_some(random, 600))
+
+
+def _node_paused(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - with all that it has
+    node = random.randrange(64)
+    yield schedule.NodePaused(at=at, node=node, seconds=_some(random, 300))
+    if random.random() < 0.3:
+        yield schedule.NodePaused(at=round(at + random.uniform(0, 40), 3), node=node + 1, seconds=_some(random, 60))
+
+
+def _node_cut_off(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - with all that it has
+    node, way = random.randrange(64), random.choice(_WAYS)
+    yield schedule.NodeCutOff(at=at, node=node, way=way, seconds=_some(random, 1800), hangs=random.random() < 0.5)
+
+
+def _node_hears_badly(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - of all symbols
+    node, seconds = random.randrange(64), _some(random, 1800)
+    if random.random() < 0.5:
+        delay = random.choice((0.0005, 0.02, 0.5, 4.0))
+        yield schedule.NodeHearsLate(at=at, node=node, seconds=seconds, delay=delay)
+    else:
+        yield schedule.NodeMisses(at=at, node=node, seconds=seconds, what=random.choice(_MISSED))
+
+
+_WAYS: tuple[Literal["store", "exchange"], ...] = ("store", "store", "exchange")
+_MISSED: tuple[Literal["committed", "reported", "released", "assembled"], ...] = (
+    "committed",
+    "committed",
+    "reported",
+    "released",
+    "assembled",
+)
+_OF_NODES: tuple[tuple[Make, float], ...] = (
+    (_node_goes, 6.0),
+    (_node_paused, 5.0),
+    (_node_cut_off, 5.0),
+    (_node_hears_badly, 4.0),
+)
+"""The same of what only comes where there are several nodes."""
 _TROUBLES: tuple[tuple[Make, float, bool], ...] = (
     (_drop, 3.0, False),
     (_no_way, 1.0, False),

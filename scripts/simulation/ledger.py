@@ -244,7 +244,7 @@ class Ledger:
             elif candle.closed:
                 # What the stream alone has shown, and REST never did, is closed as it was shown.
                 is_true = truth.is_final(series, candle) or (
-                    truth.may_lack(series, time) and self._witness.shown[series].get(time) is False
+                    truth.may_lack(series, time) and self._witness.has_shown(series, time) is False
                 )
                 expect(is_true, "final", "{}: {} is not {}", series, candle, final)
             else:
@@ -262,9 +262,9 @@ class Ledger:
             return
         self.fills += 1
         expect(self._truth.may_lack(series, time), "outage", "{}: the exchange has it: {}", series, fill)
-        shown = self._witness.shown[series].get(time)
+        shown = self._witness.has_shown(series, time)
         expect(shown is None, "outage", "{}: the stream has shown it: {}", series, fill)
-        answers = self._witness.lacked[series, time]
+        answers = self._witness.lacking(series, time)
         waited = bool(answers) and answers[-1].asked - answers[0].answered >= self._truth.outage_pause - 1e-6
         expect(waited, "outage", "{}: filled after the answers {}: {}", series, [a.asked for a in answers], fill)
 

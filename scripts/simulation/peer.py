@@ -16,6 +16,8 @@ import msgspec
 import trio
 
 LINE = "candlesync.line"
+PEER = "simulation.peer"
+"""In the scope of a WebSocket: the `Peer`, for who stands between it and the service."""
 CUT_AFTER = 30.0
 """Seconds; the default of `Settings.send_timeout`."""
 
@@ -148,6 +150,7 @@ class Peer:
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 2),
             "subprotocols": [],
+            PEER: self,
             "extensions": extensions | ({LINE: self} if with_line else {}),
         }
         try:

@@ -86,13 +86,16 @@ class MortalService(Service):
 
 def simulate(schedule: Schedule) -> Outcome:
     """Run one simulation, to its end or to the first violation."""
-    outcome: Outcome = run_alone(_run, schedule, seed=f"simulation/{schedule.seed}")
+    from .nodes import NodesWorld  # noqa: PLC0415 - which is a `World`
+
+    kind = World if schedule.nodes == 1 else NodesWorld
+    outcome: Outcome = run_alone(_run, schedule, kind, seed=f"simulation/{schedule.seed}")
     return outcome
 
 
-async def _run(schedule: Schedule) -> Outcome:
+async def _run(schedule: Schedule, kind: type[World]) -> Outcome:
     with trio.CancelScope() as scope:
-        world = World(schedule, Verdict(scope.cancel))
+        world = kind(schedule, Verdict(scope.cancel))
         clock = trio.lowlevel.current_clock()
         assert isinstance(clock, VirtualClock), "see `run_alone`"  # noqa: S101 - for mypy; it cannot happen
         clock.when_livelocked(partial(world.watch.verdict.wrong, "alive"))
@@ -127,11 +130,8 @@ class World:
         self.exchange = WatchedExchange(settings)
         self.exchange.witness = self.witness
         self.truth = Truth(self.exchange, schedule.events, rules.outage_pause)
-        self.watch = Watch(verdict, self.witness, self.truth, rules.history)
-        self.network = Network(self.exchange, self.witness)
-        self.cancelling = Cancelling()
-        self.store: Store = self._open_store(rules.history)
-        self.service = self._open_service(rules)
+        self.watch = self._open_watch(verdict, rules.history)
+        self._open(rules)
         pinned = [Series(symbol, interval) for symbol in SYMBOLS for interval in INTERVALS]
         for series in pinned:
             self.witness.watched[series] = self.truth.lacking(series)
@@ -144,20 +144,15 @@ class World:
         verdict = self.watch.verdict
         async with trio.open_nursery() as nursery:
             await nursery.start(self.exchange.run)
-            if isinstance(self.store, RemoteStore):
-                nursery.start_soon(self.store.run)
             nursery.start_soon(_collect)
             async with trio.open_nursery() as service_nursery:
-                await service_nursery.start(self.service.run)
-                service_nursery.start_soon(self.watch.run, self.service)
+                await self._start(nursery, service_nursery)
                 async with trio.open_nursery() as clients:
                     for client in self.clients:
                         clients.start_soon(client.run)
-                    director = Director(self, clients)
-                    clients.start_soon(director.run)
+                    clients.start_soon(self._direct(clients).run)
                     await trio.sleep_until(self.schedule.seconds)
-                    for client in self.clients:
-                        client.calm()
+                    self._calm()
                     end = self.schedule.seconds + SETTLE
                     await trio.sleep_until(end - end % 60 + 50)
                     if not verdict.violations:
@@ -168,7 +163,7 @@ class World:
 
     def visitor(self, series: Series) -> Client:
         """Somebody who looks at a series that is not pinned."""
-        return Chart(100 + self.faults["wanted"], self.service.app, self.watch, self.schedule.seed, [series])
+        return Chart(100 + self.faults["wanted"], self.app, self.watch, self.schedule.seed, [series])
 
     def outcome(self) -> Outcome:
         """What became of it so far."""
@@ -188,12 +183,56 @@ class World:
         }
         violations = tuple(watch.verdict.violations)
         seconds = (self.exchange.now() - self.exchange.clock.start) / 1000
-        heals = dict(self.service.healing.times.cumulative())
-        return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults), heals)
+        return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults), self._heals())
 
-    def _open_service(self, rules: Rules) -> Service:
+    # --- what is another with several services
+
+    def _open_watch(self, verdict: Verdict, history: int) -> Watch:
+        return Watch(verdict, self.witness, self.truth, history)
+
+    def _open(self, rules: Rules) -> None:
+        """Make the store and the service."""
+        self.network = Network(self.exchange, self.witness)
+        self.cancelling = Cancelling()
+        self.store: Store = self._open_store(rules.history)
+        self.service = self._open_service(rules)
+        self.app: Any = self.service.app
+
+    async def _start(self, beside: trio.Nursery, nursery: trio.Nursery) -> None:
+        """Run the service, and ``beside`` it what is outside of it."""
+        if isinstance(self.store, RemoteStore):
+            beside.start_soon(self.store.run)
+        await nursery.start(self.service.run)
+        nursery.start_soon(self.watch.run, self.service)
+
+    def _direct(self, nursery: trio.Nursery) -> Director:
+        return Director(self, nursery)
+
+    def _calm(self) -> None:
+        """Let go on well what the schedule has troubled."""
+        for client in self.clients:
+            client.calm()
+
+    def _heals(self) -> dict[float, int]:
+        return dict(self.service.healing.times.cumulative())
+
+    def _check_live(self, series: Series) -> None:
+        topic = self.service.hub.get(series)
+        if topic is None or topic.state is not State.LIVE:
+            self.watch.verdict.wrong("settled", f"{series} is {topic and topic.state}: {topic and topic.failure}")
+
+    # --- the parts
+
+    def _open_service(self, rules: Rules) -> MortalService:
         client = httpx.AsyncClient(transport=ExchangeTransport(self.exchange), base_url="http://binance.test")
-        settings = Settings(
+        service = MortalService(
+            self._settings(rules), client=client, connect=cast("Any", self.network.connect), **self._stores()
+        )
+        service.cancelling = self.cancelling
+        return service
+
+    def _settings(self, rules: Rules) -> Settings:
+        return Settings(
             symbols=SYMBOLS,
             intervals=INTERVALS,
             rules=rules,
@@ -201,9 +240,6 @@ class World:
             stream=self._stream(),
             audit=AuditSettings() if self.schedule.audited else AuditSettings(share=0),
         )
-        service = MortalService(settings, client=client, connect=cast("Any", self.network.connect), **self._stores())
-        service.cancelling = self.cancelling
-        return service
 
     def _stream(self) -> StreamSettings:
         lifetime = self.schedule.lifetime
@@ -225,14 +261,12 @@ class World:
     def _client(self, number: int, pinned: list[Series]) -> Client:
         kind = self.kinds[number % len(self.kinds)]
         series = pinned if kind.__name__ == "Many" else [pinned[(number * 5 + number // len(self.kinds)) % len(pinned)]]
-        return kind(number, self.service.app, self.watch, self.schedule.seed, series)
+        return kind(number, self.app, self.watch, self.schedule.seed, series)
 
     async def check_end(self) -> None:
         wrong = partial(self.watch.verdict.wrong, "settled")
         for series in self.pinned:
-            topic = self.service.hub.get(series)
-            if topic is None or topic.state is not State.LIVE:
-                wrong(f"{series} is {topic and topic.state}: {topic and topic.failure}")
+            self._check_live(series)
             self._check_book(series)
         last = self.exchange.now() - self.behind
         for client in self.clients:
