@@ -6,7 +6,7 @@ stream comes with what hides it from REST, and a reconnect with a REST that cann
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Literal, get_args
 
@@ -36,6 +36,11 @@ AUDITED_WITHIN = 3_600.0
 """Seconds before the end of trouble in which nothing is rewritten any more. So long it takes at most until a whole
 series is compared again, and what is to be well at the end has then been compared."""
 
+FOUND_WITHIN = 120.0
+"""Seconds in which the owner of a series finds that the store is behind, and has begun a new life."""
+SETTLED = 60.0
+"""Seconds after which a node has got over its trouble."""
+
 Make = Callable[[Random, float, str | None], Iterator[Event]]
 """Makes the events of one trouble that begins at a time, of a symbol or of all."""
 
@@ -53,6 +58,7 @@ def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES, n
     if nodes > 1:
         makes += [make for make, _ in _OF_NODES]
         weights += [weight for _, weight in _OF_NODES]
+    lease = random.choice(_LEASES) if nodes > 1 else _LEASES[0]
     end = days * 86_400.0
     events: list[Event] = []
     time = CALM
@@ -61,6 +67,7 @@ def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES, n
         make = random.choices(makes, weights)[0]
         events += make(random, round(_aimed(random, time), 3), symbol)
     events = [event for event in (_within(event, end) for event in events) if event is not None]
+    events = [event for event in events if not _leaves_nobody_who_knows(event, events)]
     events.sort(key=lambda event: event.at or 0.0)
     return Schedule(
         seed=seed,
@@ -71,6 +78,7 @@ def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES, n
         lifetime=lifetime,
         store="remote" if remote else "prompt",
         nodes=nodes,
+        lease=lease,
         events=tuple(events),
     )
 
@@ -98,6 +106,25 @@ def _within(event: Event, end: float) -> Event | None:
 def is_outage(event: Event) -> bool:
     """Whether the exchange itself never has the minutes."""
     return isinstance(event, faults.Missing) and event.stream and (event.seconds or 0.0) >= REMEMBERED
+
+
+def _leaves_nobody_who_knows(event: Event, events: Sequence[Event]) -> bool:
+    """Whether a store falls back while a node is in trouble: who has what was lost may not be there to say so.
+
+    A new owner that never had it goes on in the same life then, with revisions that were others before, and a position
+    cannot tell. That is known, and nothing that is promised; what has to be there finds the store behind at once.
+    """
+    if not isinstance(event, schedule.StoreFallsBack):
+        return False
+    return any(
+        other.at - FOUND_WITHIN < event.at < other.at + _lasts(other) + SETTLED
+        for other in events
+        if isinstance(other, schedule.OfNodes)
+    )
+
+
+def _lasts(event: schedule.OfNodes) -> float:
+    return event.after if isinstance(event, schedule.NodeDies | schedule.NodeStops) else event.seconds
 
 
 # --- the troubles
@@ -302,14 +329,19 @@ def _node_cut_off(random: Random, at: float, symbol: str | None) -> Iterator[Eve
 
 def _node_hears_badly(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - of all symbols
     node, seconds = random.randrange(64), _some(random, 1800)
-    if random.random() < 0.5:
-        delay = random.choice((0.0005, 0.02, 0.5, 4.0))
-        yield schedule.NodeHearsLate(at=at, node=node, seconds=seconds, delay=delay)
-    else:
-        yield schedule.NodeMisses(at=at, node=node, seconds=seconds, what=random.choice(_MISSED))
+    match random.randrange(5):
+        case 0 | 1:
+            delay = random.choice((0.0005, 0.02, 0.5, 4.0))
+            yield schedule.NodeHearsLate(at=at, node=node, seconds=seconds, delay=delay)
+        case 2:
+            yield schedule.NodeDeaf(at=at, node=node, seconds=seconds)
+        case _:
+            yield schedule.NodeMisses(at=at, node=node, seconds=seconds, what=random.choice(_MISSED))
 
 
-_WAYS: tuple[Literal["store", "exchange"], ...] = ("store", "store", "exchange")
+_LEASES = (20.0, 20.0, 2.0)
+"""Seconds. The short one is the default: other times of the service, as that for a commit, are longer then."""
+_WAYS: tuple[Literal["store", "answers", "exchange"], ...] = ("store", "store", "answers", "exchange")
 _MISSED: tuple[Literal["committed", "reported", "released", "assembled"], ...] = (
     "committed",
     "committed",

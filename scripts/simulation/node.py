@@ -26,6 +26,10 @@ GRACE = 5.0
 """Seconds that a node which stops gives its clients; the service gives them half of its own grace time."""
 
 
+CALLS = {"claim", "commit", "renew", "release", "attend", "leave"}
+"""What changes something in the store."""
+
+
 class NodeWitness(Witness):
     """What one node was shown."""
 
@@ -112,6 +116,12 @@ class Node:
         """Whether it takes itself for a symbol's owner."""
         return any(task.symbol == symbol and task.tenure is not None for task in self.service.supervisor.tasks)
 
+    @property
+    def is_well(self) -> bool:
+        """Whether it could take over a symbol."""
+        store = self.store
+        return self.is_open and not (store.cut_off or store.deafened or store.misses or store.lose_answers)
+
     # --- what happens to it
 
     def kill(self) -> None:
@@ -149,6 +159,11 @@ class Node:
             self.network.go_down(seconds)
             self.network.cut(None)
             return
+        if way == "answers":
+            self.store.lose_answers |= CALLS
+            await trio.sleep(seconds)
+            self.store.lose_answers -= CALLS
+            return
         self._cut_until = max(self._cut_until, trio.current_time() + seconds)
         self.store.cut_off, self.store.patience = True, NO_ANSWER if hangs else 0.0
         await trio.sleep(seconds)
@@ -159,6 +174,12 @@ class Node:
         self.store.announcement_delay = delay
         await trio.sleep(seconds)
         self.store.announcement_delay = 0.0
+
+    async def be_deaf(self, seconds: float) -> None:
+        """Hear nothing that is announced, for a while."""
+        self.store.deafened = True
+        await trio.sleep(seconds)
+        self.store.deafened = False
 
     async def miss(self, what: str, seconds: float) -> None:
         """Do not hear what is announced of a kind, for a while."""

@@ -31,8 +31,8 @@ from .watch import LOOK_EACH, Watch
 from .watch_nodes import ClaimantsWitness, NodesWatch
 from .world import Outcome, World
 
-LEASES = LeaseSettings(hold=150.0)
-"""Ten times the default, as the lease is."""
+HOLD = 7.5
+"""Leases for which a node holds on to a symbol that the store does not confirm: as by default."""
 
 
 class NodesWorld(World):
@@ -76,7 +76,7 @@ class NodesWorld(World):
 
     def _open(self, rules: Rules) -> None:
         copied_at = [event.at - event.by for event in self.schedule.events if isinstance(event, StoreFallsBack)]
-        self.server = WatchedServer(rules.history, self.watch.ledger, self.watch.verdict, copied_at)
+        self.server = WatchedServer(self.schedule.lease, self.watch.ledger, self.watch.verdict, copied_at)
         self.server.on_claim = self._claimed
         self.watch.server = self.server
         self._numbers = count(1)
@@ -134,8 +134,9 @@ class NodesWorld(World):
     # --- the parts
 
     def _new_node(self) -> Node:
+        leases = LeaseSettings(hold=HOLD * self.server.lease)
         name = f"node{next(self._numbers)}"
-        settings = msgspec.structs.replace(self._settings(self._rules), leases=LEASES, node_name=name)
+        settings = msgspec.structs.replace(self._settings(self._rules), leases=leases, node_name=name)
         return Node(settings, self.exchange, self.server)
 
     def _ended(self, node: Node) -> None:
@@ -186,6 +187,7 @@ class NodesDirector(Director):
                 | schedule.NodePaused()
                 | schedule.NodeCutOff()
                 | schedule.NodeHearsLate()
+                | schedule.NodeDeaf()
                 | schedule.NodeMisses()
             ):
                 self._trouble_node(event)
@@ -219,6 +221,8 @@ class NodesDirector(Director):
                 start_soon(node.be_cut_off, event.way, event.seconds, event.hangs)
             case schedule.NodeHearsLate():
                 start_soon(node.hear_late, event.seconds, event.delay)
+            case schedule.NodeDeaf():
+                start_soon(node.be_deaf, event.seconds)
             case schedule.NodeMisses():
                 start_soon(node.miss, event.what, event.seconds)
 

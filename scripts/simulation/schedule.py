@@ -126,7 +126,8 @@ class NodeCutOff(_Lasting, tag="node_cut_off", frozen=True, kw_only=True):
     """A node reaches the store, or the exchange, no more; the other nodes do."""
 
     node: int
-    way: Literal["store", "exchange"]
+    way: Literal["store", "answers", "exchange"]
+    """``answers``: what it asks of the store happens, and it is not told so."""
     hangs: bool = False
     """Whether its questions to the store fail after a while only."""
 
@@ -138,6 +139,12 @@ class NodeHearsLate(_Lasting, tag="node_hears_late", frozen=True, kw_only=True):
     delay: float
 
 
+class NodeDeaf(_Lasting, tag="node_deaf", frozen=True, kw_only=True):
+    """A node hears nothing that is announced, and knows it; it can ask the store."""
+
+    node: int
+
+
 class NodeMisses(_Lasting, tag="node_misses", frozen=True, kw_only=True):
     """Announcements of a kind do not reach a node, and it does not know."""
 
@@ -145,7 +152,7 @@ class NodeMisses(_Lasting, tag="node_misses", frozen=True, kw_only=True):
     what: Literal["committed", "reported", "released", "assembled"]
 
 
-OfNodes = NodeDies | NodeStops | NodePaused | NodeCutOff | NodeHearsLate | NodeMisses
+OfNodes = NodeDies | NodeStops | NodePaused | NodeCutOff | NodeHearsLate | NodeDeaf | NodeMisses
 Own = (
     HalfOpen
     | NetworkDown
@@ -182,6 +189,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """In this process, or a server a network away, as Redis is."""
     nodes: int = 1
     """Services; several share the store, and each client goes from one to another."""
+    lease: float = 20.0
+    """Seconds that a lease lasts: ten times the default, as the time between two updates is."""
     audited: bool = True
     """Whether live series are compared with REST in the background."""
     events: tuple[Event, ...] = ()

@@ -21,8 +21,6 @@ from tests.shared_store import NodeStore, Saved, SharedMemory
 from .ledger import Ledger
 from .verdict import Verdict
 
-LEASE = 20.0
-"""Seconds; ten times the default, as the time between two updates is."""
 TRAVEL = 0.001
 """Seconds from a question to its answer."""
 STANDS = 1_000
@@ -46,9 +44,9 @@ class Stand(msgspec.Struct, frozen=True):
 class WatchedServer(SharedMemory):
     """The server, whose claims and commits are entered in the books before anybody is told of them."""
 
-    def __init__(self, history: int, ledger: Ledger, verdict: Verdict, copied_at: Iterable[float]) -> None:
+    def __init__(self, lease: float, ledger: Ledger, verdict: Verdict, copied_at: Iterable[float]) -> None:
         """``copied_at`` are the moments of the copies that it will be replaced by."""
-        super().__init__(history, LEASE)
+        super().__init__(ledger.history, lease)
         self.ledger = ledger
         self.owners_known: dict[str, tuple[str, int]] = {}
         """By symbol: the node that has claimed it last and has not released it, and its token."""

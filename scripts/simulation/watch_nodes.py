@@ -17,7 +17,7 @@ from .ledger import Ledger
 from .network import RestAnswer, Witness
 from .node import Node
 from .peer import Closed
-from .shared import LEASE, WatchedServer
+from .shared import WatchedServer
 from .truth import Truth
 from .verdict import Verdict
 from .view import View, read
@@ -25,12 +25,11 @@ from .watch import CLOSE_WITHIN, Watch
 
 LATE_AT_MOST = 4.0
 """Seconds by which announcements are late: less than a position is waited for."""
-LAG = LEASE + LATE_AT_MOST + 1.0
-"""Seconds for which a follower may take a series for live by an old report: as long as that counts, and a little for
-the ways. What it shows is no older."""
-OWNED_WITHIN = 4 * LEASE
+ON_THE_WAY = 1.0
+"""Seconds that a report and the answers of the store may take in all."""
+OWNED_WITHIN = 80.0
 """Seconds in which a node that is well takes over what nobody owns: the lease has ended, and those have had their turn
-that were to go first, and do not."""
+that were to go first, and did not."""
 AFTER_A_PAUSE = 2 * LATE_AT_MOST
 """Seconds in which a node that was paused has heard what it has missed."""
 
@@ -95,6 +94,14 @@ class NodesWatch(Watch):
         self._unowned_since: dict[str, float] = {}
         self._well: dict[Node, float] = {}
 
+    @property
+    def lag(self) -> float:
+        """Seconds for which a follower may take a series for live by an old report: as long as that counts.
+
+        What it shows is no older.
+        """
+        return self.server.lease + LATE_AT_MOST + ON_THE_WAY
+
     def view(self, name: str, series: Series) -> View:
         """See `Watch.view`."""
         view = NodesView(name, series, self.ledger, self.truth, self.verdict)
@@ -110,7 +117,7 @@ class NodesWatch(Watch):
             if topic.state is not State.LIVE or _is_late(node):
                 continue
             if not node.owns(topic.series.symbol):
-                if node.live_since[topic] < now - LAG:
+                if node.live_since[topic] < now - self.lag:
                     self._check_in_step(topic)
             elif node.live_since[topic] < now - CLOSE_WITHIN:
                 self._check_has_close(topic, node.witness)
@@ -130,9 +137,10 @@ class NodesWatch(Watch):
 
     def _well_since(self) -> dict[Node, float]:
         """The nodes that could take over a symbol, and since when they were each time that they were looked at."""
-        well = [node for node in self.nodes() if node.is_open and not node.store.cut_off and not _is_late(node)]
-        now = trio.current_time()
-        return {node: self._well.get(node, now) for node in well if not (self.server.down or node.store.misses)}
+        if self.server.down or self.server.delay > self.server.lease / 4:
+            return {}
+        well = [node for node in self.nodes() if node.is_well and not _is_late(node)]
+        return {node: self._well.get(node, trio.current_time()) for node in well}
 
     def _became_live(self, topic: hub.Topic) -> None:
         node = next((node for node in self.nodes() if node.service.hub.get(topic.series) is topic), None)
@@ -159,8 +167,8 @@ class NodesWatch(Watch):
     def _check_in_step(self, topic: hub.Topic) -> None:
         """A follower says that a series is live: it has all that was in the store as long ago as a report counts."""
         known, ours = self.server.stands[topic.series], topic.replica.position
-        before = [stand for stand in known if stand.since <= trio.current_time() - LAG]
-        since = [stand for stand in known if stand.since > trio.current_time() - LAG]
+        before = [stand for stand in known if stand.since <= trio.current_time() - self.lag]
+        since = [stand for stand in known if stand.since > trio.current_time() - self.lag]
         if not before or any(stand.fell_back for stand in since):
             return
         was = before[-1]
@@ -170,7 +178,7 @@ class NodesWatch(Watch):
             ours.life == was.life and ours.revision >= was.revision,
             "live",
             "{} is said to be live by a follower at {}, and was at {}-{} {:.0f} s ago",
-            *(topic.series, ours, was.life, was.revision, LAG),
+            *(topic.series, ours, was.life, was.revision, self.lag),
         )
 
 

@@ -16,7 +16,7 @@ def test_whatever_goes_wrong_with_nodes_no_promise_is_broken(seed: int) -> None:
     outcome = simulate(drawn)
     assert outcome.violations == ()
     assert sum(outcome.faults.values()) == len(drawn.events)
-    assert {"node_dies", "node_paused", "node_cut_off"} & outcome.faults.keys()
+    assert any(kind.startswith("node_") for kind in outcome.faults)
     assert outcome.counts["commits"] > 300
     assert outcome.counts["messages"] > 500
 
