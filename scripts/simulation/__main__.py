@@ -91,7 +91,7 @@ def main(
 
 
 def _run_redis(seed: int, seconds: float) -> NoReturn:
-    from .real_redis import simulate_redis  # noqa: PLC0415 - needs the tests' tools, which nothing else here does
+    from .real_redis import simulate_redis  # noqa: PLC0415 - needs what only the tests install
 
     progress = report.Progress(1)
     outcome = simulate_redis(seed, seconds)
