@@ -34,3 +34,10 @@ def test_symbols_go_to_the_node_that_is_left_and_come_back() -> None:
     assert outcome.counts["claims"] == 2 + 2 * len(events), "each time one goes to the other, and one comes back"
     assert outcome.counts["fenced"] >= 2, "of who was paused, and of who was cut off"
     assert outcome.counts["lives"] == 4, "of four series, none of which has begun anew"
+
+
+def test_when_a_store_falls_back_as_an_owner_dies_whoever_is_left_knows_what_was_shown() -> None:
+    events = (schedule.NodeDies(at=599.5, node=0, after=9.7), schedule.StoreFallsBack(at=600.5, by=12.3))
+    outcome = simulate(Schedule(seed=1, days=0.01, clients=5, history=200, store="remote", nodes=2, events=events))
+    assert outcome.violations == ()
+    assert outcome.counts["lives"] > 4, "what the store has lost has begun anew"
