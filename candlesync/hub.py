@@ -216,14 +216,14 @@ class Topic:
     def adopt(self, snapshot: Snapshot) -> None:
         """Become what the store holds, where this node's copy has fallen behind it or apart from it."""
         ours = self.replica.position
-        if snapshot.position == ours:
-            return
-        if snapshot.life == ours.life and snapshot.revision < ours.revision:
-            # The store went back within a life. Its revisions will mean something else from here on than they did to
-            # those who have got the later ones: they load again.
+        if snapshot.life == ours.life and not self.replica.continues_in(snapshot):
+            # The store went back within a life. Its revisions mean something else from there on than they did to those
+            # who have got the later ones: they load again.
             snapshot = msgspec.structs.replace(snapshot, trimmed=snapshot.revision)
             for subscriber in self.subscribers:
                 subscriber.life = ""
+        elif snapshot.position == ours:
+            return
         self._unpark_all(ours.revision)
         self.replica.restore(snapshot)
         self._note_change()

@@ -4,7 +4,8 @@ A node beats four times a lease. At each beat it says that it is there and learn
 and renews the leases of all its tenures. What follows is decided by each node for itself, from what all nodes see:
 
 - A tenure ends when the placement (``core.placement``) has given its symbol to another node for longer than a lease:
-  as long as a node that has died still seems to be there, which is not to be given anything.
+  as long as a node that has died still seems to be there, which is not to be given anything. What comes back because
+  nobody took it is kept for longer (``core.handing_over``).
 - It ends when a renewal is `Fenced`, and when the store has not confirmed the lease for ``hold`` seconds. That is much
   longer than the lease: while the store is away nobody else can claim either, and nobody drops its Binance connection
   for it. Whoever alone is cut off holds on in vain for so long, but cannot commit.
@@ -23,6 +24,7 @@ import structlog
 import trio
 
 from candlesync.core.candle import Series
+from candlesync.core.handing_over import HandingOver
 from candlesync.core.interval import Interval
 from candlesync.core.placement import Assembly, Member
 from candlesync.core.report import Release, Report, SeriesReport
@@ -107,6 +109,7 @@ class SharedOwnership:
         self._settings = settings
         self._assembly = Assembly({})
         self._succession = Succession(self._node, lease=self._lease, beat=self._beat, stagger=settings.stagger)
+        self._handing_over = HandingOver(_BEATS)
         self._said: Member | None = None
         self._held: dict[str, _Held] = {}
         self._waiting: dict[str, trio.Event] = {}
@@ -217,6 +220,7 @@ class SharedOwnership:
         if report.owner == self._node:
             return
         self._succession.reported(symbol, report.owner, trio.current_time())
+        self._handing_over.taken(symbol)
         held = self._held.get(symbol)
         if held is not None:
             self._renew_soon(held)  # which of the two of us is the owner, the store says
@@ -345,9 +349,10 @@ class SharedOwnership:
                 self._keep(Series(symbol, interval))
             node = placement.get(symbol, self._node)
             held.misplaced = 0 if node == self._node else held.misplaced + 1
-            if held.misplaced > _BEATS and left:
+            if self._handing_over.is_due(symbol, held.misplaced) and left:
                 left -= 1
                 self.hand_overs += 1
+                self._handing_over.offered(symbol)
                 _log.debug("symbol handed over", symbol=symbol, successor=self.members[node].name)
                 held.end(f"the symbol goes to {self.members[node].name}")
 
@@ -367,6 +372,7 @@ class SharedOwnership:
                 token = await self._store.claim(symbol)
         except Leased as refusal:
             self._succession.refused(symbol, refusal.owner, refusal.seconds, trio.current_time())
+            self._handing_over.taken(symbol)
             return None
         except (StoreUnavailable, trio.TooSlowError) as error:
             self._note_trouble(error)
@@ -375,6 +381,7 @@ class SharedOwnership:
         self.claims += 1
         held = self._held[symbol] = _Held(symbol, token, report, sent)
         self._succession.obtained(symbol)
+        self._handing_over.claimed(symbol)
         _log.debug("symbol claimed", symbol=symbol)
         if self._has_resigned:
             held.end("the node is leaving")

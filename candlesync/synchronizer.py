@@ -147,8 +147,7 @@ class Synchronizer:
     async def run(self) -> None:
         """Keep the series continuous until cancelled.
 
-        Raises `Fenced` when another owner has taken the symbol, `UnknownSymbol` when Binance does not know it, and
-        `trio.TooSlowError` when the store does not even let itself be read.
+        Raises `Fenced` when another owner has taken the symbol, and `UnknownSymbol` when Binance does not know it.
         """
         try:
             self._record.begin(self.series, self.sync.statistics)
@@ -328,7 +327,7 @@ class Synchronizer:
     async def _read(self) -> None:
         """Bring the replica to what the store holds, publishing what it did not have; or see that the store is behind.
 
-        Waits for a store that cannot be asked. Raises `trio.TooSlowError` for one that does not even say so in time.
+        Waits for a store that cannot be asked.
         """
         snapshot = await self._ask_store(self._store.read)
         if self.topic.replica.is_ahead_of(snapshot):
@@ -348,6 +347,10 @@ class Synchronizer:
                     return await question(self.series)
             except StoreUnavailable as error:
                 self._note_failure(error)
+            except trio.TooSlowError:
+                # A store says itself that it cannot be asked, and sooner. This is a process that was stopped for a
+                # while: by the time that it goes on, the answer is there, and its deadline has passed.
+                self._note_failure(StoreUnavailable(f"the store did not answer within {self._commit_timeout:g} s"))
 
     def _note_refusal(self) -> None:
         # The second question in a row is put at once.

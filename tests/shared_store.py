@@ -136,6 +136,7 @@ class SharedMemory:
         kept = self.series.get(series) or Replica(series, self.history)
         kept.apply(commit)
         self.series[series] = kept
+        self._made(series, commit, token)
         if len(commit.candles) > self.announced:
             position = kept.position
             self._announce("moved", lambda audience: audience.moved(series, position))
@@ -176,6 +177,9 @@ class SharedMemory:
         if token != self.tokens.get(symbol):
             raise Fenced(f"{symbol}: token {token} is not the current one")
 
+    def _made(self, series: Series, commit: Commit, token: int) -> None:
+        """A commit stands, and nobody has been told of it: for who keeps books."""
+
     def _announce(self, kind: str, tell: Callable[[Audience], None]) -> None:
         for node in self.nodes.values():
             node._hear((kind, tell))
@@ -201,6 +205,7 @@ class NodeStore:
         """Seconds after which an announcement is heard; with none, before the call returns that made it."""
         self._server = server
         self._cut_off = False
+        self._deafened = False
         self._frozen = False
         self._thawed = trio.Event()
         self._audience: Audience | None = None
@@ -221,6 +226,16 @@ class NodeStore:
     @cut_off.setter
     def cut_off(self, cut_off: bool) -> None:
         self._cut_off = cut_off
+        self._connection_changed()
+
+    @property
+    def deafened(self) -> bool:
+        """While true this node's listener alone has lost its connection."""
+        return self._deafened
+
+    @deafened.setter
+    def deafened(self, deafened: bool) -> None:
+        self._deafened = deafened
         self._connection_changed()
 
     @property
@@ -297,7 +312,7 @@ class NodeStore:
         try:
             task_status.started()
             await trio.lowlevel.checkpoint()
-            if self._is_reachable:
+            if self._can_hear:
                 self._connection_changed()
             else:
                 audience.deaf(self._trouble)
@@ -334,13 +349,19 @@ class NodeStore:
         return not (self._server.down or self._cut_off)
 
     @property
+    def _can_hear(self) -> bool:
+        return self._is_reachable and not self._deafened
+
+    @property
     def _trouble(self) -> str:
-        return "the store is down" if self._server.down else "the node is cut off"
+        if self._server.down:
+            return "the store is down"
+        return "the node is cut off" if self._cut_off else "the listener has lost its connection"
 
     def _connection_changed(self) -> None:
-        if self._audience is None or self._is_deaf is not self._is_reachable:
+        if self._audience is None or self._is_deaf is not self._can_hear:
             return
-        self._is_deaf = not self._is_reachable
+        self._is_deaf = not self._can_hear
         if self._is_deaf:
             self._unheard.clear()
             self._audience.deaf(self._trouble)

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from candlesync.core.candle import Series
 from candlesync.core.interval import Interval
 from candlesync.core.position import Position
-from candlesync.core.replica import Commit
+from candlesync.core.replica import Commit, Replica
 from candlesync.core.sync import State
 from candlesync.errors import NotContinuous, UnknownSymbol
 from candlesync.hub import Hub, Outbox, Topic
@@ -198,6 +198,25 @@ async def test_who_has_got_more_than_a_store_that_went_back_loads_again(autojump
     for position in (gone, Position("life0", 2)):
         with pytest.raises(Refusal):
             check(topic, Resume(position))
+
+
+@pytest.mark.parametrize("more", [0, 1, 3])
+async def test_who_has_got_what_the_store_then_had_otherwise_loads_again(more: int) -> None:
+    """It went back within the life, and on from there: as far as we were, or further."""
+    topic, outbox = Hub(10).open(BTC), Outbox(unheard)
+    begin(topic)
+    stored = Replica(BTC, 10)
+    stored.restore(topic.replica.snapshot())
+    topic.publish(then(topic.replica, forming(minute(2), trades=11)))
+    stored.apply(then(stored, candle(minute(2))))
+    for number in range(more):
+        stored.apply(then(stored, candle(minute(3 + number))))
+    subscriber = topic.subscribe(outbox)
+    topic.adopt(stored.snapshot())
+    assert topic.replica.snapshot().candles == stored.snapshot().candles
+    assert outbox.take() == [subscriber]
+    with pytest.raises(Refusal, match="load it over REST again"):
+        pull(subscriber)
 
 
 async def test_whoever_keeps_a_series_is_told_of_each_change_of_its_state() -> None:

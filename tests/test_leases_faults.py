@@ -244,6 +244,24 @@ async def test_a_claim_that_another_was_heard_to_make_is_settled_at_once(autojum
         assert "S0USDT" not in owner.owned
 
 
+async def test_a_node_that_takes_nothing_is_offered_ever_less(autojump_clock: MockClock) -> None:
+    """The store hears it, so it seems to be there; what it is answered does not reach it."""
+    async with a_world("a") as world:
+        owner = world.nodes["a"]
+        numb = await world.start("b")
+        numb.store.lose_answers = {"attend", "claim", "renew", "release"}
+        await trio.sleep(300)
+        assert owner.leases.hand_overs <= 6 * len(SYMBOLS), "not each few seconds"
+        unowned = 0
+        for _ in range(200):
+            await trio.sleep(0.5)
+            unowned += len(SYMBOLS) - len(owner.owned)
+        assert unowned < 200 * len(SYMBOLS) / 20, "nearly all of the time all are owned"
+        numb.store.lose_answers.clear()
+        await trio.sleep(600)
+        assert world.loads == [6, 6], "and yet it takes its share in the end"
+
+
 async def test_the_tenure_of_a_wish_that_is_withdrawn_is_given_up(autojump_clock: MockClock) -> None:
     """A task that is cancelled while its claim is under way leaves a lease that ends by itself."""
     async with a_world("a", "b") as world:

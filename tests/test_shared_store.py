@@ -226,6 +226,25 @@ async def test_a_node_that_is_cut_off_is_so_alone(autojump_clock: MockClock) -> 
         nursery.cancel_scope.cancel()
 
 
+async def test_a_listener_that_has_lost_its_connection_hears_nothing_and_the_node_can_ask(
+    autojump_clock: MockClock,
+) -> None:
+    server = SharedMemory(10)
+    node, token = await begun(server)
+    listener = Listener()
+    other = server.node("b")
+    other.deafened = True
+    async with trio.open_nursery() as nursery:
+        await nursery.start(other.listen, listener)
+        await wait_all_tasks_blocked()
+        await node.commit(BTC, NEXT, token=token)
+        assert (await other.position(BTC)) == Position("life0", 2)
+        server.down = True
+        server.down = other.deafened = False
+        assert listener.lines == ["deaf the listener has lost its connection", "listening"]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_frozen_nodes_calls_happen_when_it_is_thawed(autojump_clock: MockClock) -> None:
     server = SharedMemory(10)
     node, token = await begun(server)

@@ -170,9 +170,9 @@ class Following:
 
     def found(self, position: Position | None) -> bool:
         """The store told the position. Returns whether that settles it; if not, the series is to be read right now."""
-        if (position or Position("", 0)) != self._replica.position:
+        if (position or Position("", 0)) != self._replica.position or self._held_since is not None:
+            # One that was behind may have come to where we are in another way: what it holds tells.
             return False
-        self._held_since = self._look_at = None
         self._settle()
         return True
 

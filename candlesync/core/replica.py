@@ -226,6 +226,23 @@ class Replica:
             return stored.revision < self.revision
         return progress(stored.candles[-1][0]) < progress(tail)
 
+    def continues_in(self, stored: Snapshot) -> bool:
+        """Whether a series of the same life may be what became of this one.
+
+        Not where the store went back within the life and on from there: the same revisions are others then. What has
+        not changed since our revision has to be as it is here; then `changed_since` brings whoever is here to there.
+        """
+        tail = self.tail
+        if stored.revision < self.revision or (tail is not None and stored.candles[-1][0].open_time < tail.open_time):
+            return False
+        for candle, revision in stored.candles:
+            index = self._index(candle.open_time) if revision <= self.revision else None
+            if index is not None:
+                entry = self._by_time[index]
+                if entry.revision != revision or entry.candle != candle:
+                    return False
+        return True
+
     def check(self, commit: Commit) -> None:
         """Raise what `apply` would raise, and change nothing."""
         if not commit.candles:

@@ -4,6 +4,8 @@
   owner named goes first, or else the node with which the symbol is placed without that owner.
 - An owner that died is known by its lease: it ends a lease after the owner was last heard of, or when the store says.
 - But not while the store is away: then nobody can renew, and after it each owner has the time of another lease.
+- A node that has just come to others who own something lets them go first: they may have been shown by an owner that
+  has died what a store that fell back does not hold, and would make it good. What was named to it, it takes at once.
 - Whoever has lost a symbol finds out first who is there now. Whoever has given one up to a successor lets a lease pass
   before it counts itself among those that wait.
 
@@ -21,6 +23,8 @@ from candlesync.core.placement import Assembly
 _BLIND_AFTER = 2.5
 """Beats without news of who is there, after which the store counts as away. That is after two of them were missed, and
 before the end of any lease that was renewed at the beat before: nobody claims what its owner could not renew."""
+_NEW_FOR = 2
+"""Leases for which a node counts as one that has just come: by then nobody is left whose owner died before."""
 _SOONEST = 0.001
 """Seconds until the end of a lease that ends now, as the store says: it is not asked again in the same moment."""
 
@@ -54,6 +58,8 @@ class Succession:
         self._outlooks: dict[str, _Outlook] = {}
         self._seen = -math.inf
         """When the last news was asked for."""
+        self._new_until = -math.inf
+        """Until when this node counts as one that has just come to others who own something."""
         self._claims_from = math.inf
         """When a symbol of which nothing is known may be claimed."""
 
@@ -62,9 +68,12 @@ class Succession:
         was_blind = self._is_blind(asked)
         sooner = was_blind or assembly is not self.assembly
         self.assembly = assembly
+        if self._seen == -math.inf and self._others_own:
+            self._new_until = now + _NEW_FOR * self._lease
         if was_blind:
             # Nodes that start together know of each other after a beat; after an outage each owner renews first.
-            self._claims_from = now + (self._beat if self._seen == -math.inf else self._lease)
+            begins = self._seen == -math.inf and not self._lets_others_go_first(now)
+            self._claims_from = now + (self._beat if begins else self._lease)
         self._seen = asked
         for symbol, outlook in self._outlooks.items():
             if outlook.free_at == math.inf:
@@ -86,6 +95,8 @@ class Succession:
         if outlook.free_at > now:
             return outlook.free_at
         rank = self.assembly.rank(self._node, symbol, without=outlook.owner, first=outlook.successor)
+        if self._lets_others_go_first(now) and outlook.successor != self._node:
+            return outlook.free_at + self._beat + len(self.assembly.members) * self._stagger
         # Of what nobody has owned yet the first may be a node that has just come, which lets a beat pass.
         pause = self._beat if rank and not outlook.owner else 0.0
         return outlook.free_at + pause + rank * self._stagger
@@ -132,6 +143,13 @@ class Succession:
         """Of a symbol of which nothing was heard: whoever says that it owns it may have renewed its lease just now."""
         owner = self.assembly.owner(symbol)
         return _Outlook("", free_at) if owner in ("", self._node) else _Outlook(owner, now + self._lease)
+
+    def _lets_others_go_first(self, now: float) -> bool:
+        return now < self._new_until and self._others_own
+
+    @property
+    def _others_own(self) -> bool:
+        return any(member.owns for node, member in self.assembly.members.items() if node != self._node)
 
     def _is_blind(self, now: float) -> bool:
         return now - self._seen > _BLIND_AFTER * self._beat

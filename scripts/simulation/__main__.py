@@ -28,6 +28,7 @@ _FAILURES = Path("simulation-failures")
     "--days", default=1.0, show_default=True, type=click.FloatRange(0.01), help="Simulated days of each seed."
 )
 @click.option("--clients", default=6, show_default=True, type=click.IntRange(0), help="Clients of the service.")
+@click.option("--nodes", default=1, show_default=True, type=click.IntRange(1, 8), help="Services that share a store.")
 @click.option(
     "--troubles", default=TROUBLES, show_default=True, type=click.FloatRange(0.001), help="An hour, on average."
 )
@@ -51,6 +52,7 @@ def main(
     seed: int | None,
     days: float,
     clients: int,
+    nodes: int,
     troubles: float,
     jobs: int,
     path: Path | None,
@@ -67,7 +69,7 @@ def main(
     if redis_seconds is not None:
         _run_redis(seed or 0, redis_seconds)
     if path is not None or seed is not None:
-        schedule = draw(seed or 0, days, clients, troubles) if path is None else _read(path, seed)
+        schedule = draw(seed or 0, days, clients, troubles, nodes) if path is None else _read(path, seed)
         if only_print:
             click.echo(write(schedule).decode(), nl=False)
             return
@@ -77,7 +79,7 @@ def main(
             _tell_failure(schedule, outcome, is_shrunk=is_shrunk)
         sys.exit(bool(outcome.violations))
     progress = report.Progress(seeds)
-    schedules = (draw(each, days, clients, troubles) for each in range(first, first + seeds))
+    schedules = (draw(each, days, clients, troubles, nodes) for each in range(first, first + seeds))
     for schedule, outcome in run_all(schedules, jobs):
         progress.add(outcome)
         if outcome.violations:

@@ -10,6 +10,7 @@ import trio
 from candlesync.core.interval import Interval
 from candlesync.symbol import Means, SymbolTask
 
+from .pausing import is_below
 from .watch import Crash
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class _Fuse(trio.abc.Instrument):
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """See `trio.abc.Instrument`."""
-        if self._is_below(task):
+        if is_below(task, self._task):
             self._left -= 1
             if self._left <= 0:
                 trio.lowlevel.remove_instrument(self)
@@ -45,15 +46,6 @@ class _Fuse(trio.abc.Instrument):
         if task is self._task and self._left > 0:
             self._left = 0
             trio.lowlevel.remove_instrument(self)
-
-    def _is_below(self, task: trio.lowlevel.Task) -> bool:
-        current: trio.lowlevel.Task | None = task
-        while current is not None:
-            if current is self._task:
-                return True
-            nursery = current.parent_nursery
-            current = None if nursery is None else nursery.parent_task
-        return False
 
 
 class Cancelling:

@@ -6,7 +6,7 @@ stream comes with what hides it from REST, and a reconnect with a REST that cann
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Literal, get_args
 
@@ -36,19 +36,29 @@ AUDITED_WITHIN = 3_600.0
 """Seconds before the end of trouble in which nothing is rewritten any more. So long it takes at most until a whole
 series is compared again, and what is to be well at the end has then been compared."""
 
+FOUND_WITHIN = 120.0
+"""Seconds in which the owner of a series finds that the store is behind, and has begun a new life."""
+SETTLED = 60.0
+"""Seconds after which a node has got over its trouble."""
+
 Make = Callable[[Random, float, str | None], Iterator[Event]]
 """Makes the events of one trouble that begins at a time, of a symbol or of all."""
 
 
-def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES) -> Schedule:
-    """The schedule of a seed, with so many troubles an hour."""
-    random = Random(f"schedule/{seed}")  # noqa: S311 - to be repeated, not to be secret
-    remote = random.random() < 0.5
+def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES, nodes: int = 1) -> Schedule:
+    """The schedule of a seed, with so many troubles an hour; with several nodes it is another one."""
+    name = f"schedule/{seed}" if nodes == 1 else f"schedule/{seed}/nodes/{nodes}"
+    random = Random(name)  # noqa: S311 - to be repeated, not to be secret
+    remote = random.random() < 0.5 or nodes > 1
     history = random.choice((1000, 1000, 200, 60))
     connection_seconds = random.choice((86_400.0, 86_400.0, 10_800.0, 2_400.0, 1_200.0))
     lifetime = random.choice((None, 0.8 * connection_seconds, 0.8 * connection_seconds))
     makes = [make for make, _, needs_remote in _TROUBLES if remote or not needs_remote]
     weights = [weight for _, weight, needs_remote in _TROUBLES if remote or not needs_remote]
+    if nodes > 1:
+        makes += [make for make, _ in _OF_NODES]
+        weights += [weight for _, weight in _OF_NODES]
+    lease = random.choice(_LEASES) if nodes > 1 else _LEASES[0]
     end = days * 86_400.0
     events: list[Event] = []
     time = CALM
@@ -57,6 +67,7 @@ def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES) -
         make = random.choices(makes, weights)[0]
         events += make(random, round(_aimed(random, time), 3), symbol)
     events = [event for event in (_within(event, end) for event in events) if event is not None]
+    events = [event for event in events if not _leaves_nobody_who_knows(event, events)]
     events.sort(key=lambda event: event.at or 0.0)
     return Schedule(
         seed=seed,
@@ -66,6 +77,8 @@ def draw(seed: int, days: float, clients: int = 6, troubles: float = TROUBLES) -
         connection_seconds=connection_seconds,
         lifetime=lifetime,
         store="remote" if remote else "prompt",
+        nodes=nodes,
+        lease=lease,
         events=tuple(events),
     )
 
@@ -93,6 +106,25 @@ def _within(event: Event, end: float) -> Event | None:
 def is_outage(event: Event) -> bool:
     """Whether the exchange itself never has the minutes."""
     return isinstance(event, faults.Missing) and event.stream and (event.seconds or 0.0) >= REMEMBERED
+
+
+def _leaves_nobody_who_knows(event: Event, events: Sequence[Event]) -> bool:
+    """Whether a store falls back while a node is in trouble: who has what was lost may not be there to say so.
+
+    A new owner that never had it goes on in the same life then, with revisions that were others before, and a position
+    cannot tell. That is known, and nothing that is promised; what has to be there finds the store behind at once.
+    """
+    if not isinstance(event, schedule.StoreFallsBack):
+        return False
+    return any(
+        other.at - FOUND_WITHIN < event.at < other.at + _lasts(other) + SETTLED
+        for other in events
+        if isinstance(other, schedule.OfNodes)
+    )
+
+
+def _lasts(event: schedule.OfNodes) -> float:
+    return event.after if isinstance(event, schedule.NodeDies | schedule.NodeStops) else event.seconds
 
 
 # --- the troubles
@@ -271,6 +303,59 @@ def _client(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  
             yield schedule.ClientVanishes(at=at, client=client, after=_some(random, 7200))
 
 
+def _node_goes(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - with all that it has
+    node, after = random.randrange(64), _some(random, 1200)
+    if random.random() < 0.6:
+        yield schedule.NodeDies(at=at, node=node, after=after)
+    else:
+        yield schedule.NodeStops(at=at, node=node, after=after)
+    if random.random() < 0.2:
+        # The other one, when this one has just taken over, or just before.
+        later = round(max(CALM, at + random.choice((-5.0, 0.0, 0.01, 19.0, 21.0, 26.0))), 3)
+        yield schedule.NodeDies(at=later, node=node + 1, after=_some(random, 600))
+
+
+def _node_paused(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - with all that it has
+    node = random.randrange(64)
+    yield schedule.NodePaused(at=at, node=node, seconds=_some(random, 300))
+    if random.random() < 0.3:
+        yield schedule.NodePaused(at=round(at + random.uniform(0, 40), 3), node=node + 1, seconds=_some(random, 60))
+
+
+def _node_cut_off(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - with all that it has
+    node, way = random.randrange(64), random.choice(_WAYS)
+    yield schedule.NodeCutOff(at=at, node=node, way=way, seconds=_some(random, 1800), hangs=random.random() < 0.5)
+
+
+def _node_hears_badly(random: Random, at: float, symbol: str | None) -> Iterator[Event]:  # noqa: ARG001 - of all symbols
+    node, seconds = random.randrange(64), _some(random, 1800)
+    match random.randrange(5):
+        case 0 | 1:
+            delay = random.choice((0.0005, 0.02, 0.5, 4.0))
+            yield schedule.NodeHearsLate(at=at, node=node, seconds=seconds, delay=delay)
+        case 2:
+            yield schedule.NodeDeaf(at=at, node=node, seconds=seconds)
+        case _:
+            yield schedule.NodeMisses(at=at, node=node, seconds=seconds, what=random.choice(_MISSED))
+
+
+_LEASES = (20.0, 20.0, 2.0)
+"""Seconds. The short one is the default: other times of the service, as that for a commit, are longer then."""
+_WAYS: tuple[Literal["store", "answers", "exchange"], ...] = ("store", "store", "answers", "exchange")
+_MISSED: tuple[Literal["committed", "reported", "released", "assembled"], ...] = (
+    "committed",
+    "committed",
+    "reported",
+    "released",
+    "assembled",
+)
+_OF_NODES: tuple[tuple[Make, float], ...] = (
+    (_node_goes, 6.0),
+    (_node_paused, 5.0),
+    (_node_cut_off, 5.0),
+    (_node_hears_badly, 4.0),
+)
+"""The same of what only comes where there are several nodes."""
 _TROUBLES: tuple[tuple[Make, float, bool], ...] = (
     (_drop, 3.0, False),
     (_no_way, 1.0, False),

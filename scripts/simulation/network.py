@@ -107,6 +107,14 @@ class Witness:
                 if is_left:
                     others |= {other: min(began, since) for other, began in others.items()}
 
+    def has_shown(self, series: Series, open_time: int) -> bool | None:
+        """Whether the stream has shown a candle as closed (`True`), or as forming only (`False`), to who keeps it."""
+        return self.shown[series].get(open_time)
+
+    def lacking(self, series: Series, open_time: int) -> list[Lack]:
+        """The answers to who keeps the series that showed later candles, and not this one, which is watched."""
+        return self.lacked[series, open_time]
+
     def saw_frame(self, message: str | bytes) -> None:
         """The service has read a message of a stream."""
         self.frames += 1
@@ -174,10 +182,13 @@ class ExchangeTransport(httpx.AsyncBaseTransport):
         if request.method != "GET" or request.url.path not in self._exchange.rest_paths:
             return httpx.Response(404)
         query = parse_qsl(request.url.query.decode("ascii"), keep_blank_values=True)
-        answer = await self._exchange.answer(request.url.path, query)
+        answer = await self._ask(request.url.path, query)
         await trio.lowlevel.checkpoint()  # an answer that nothing held back comes no sooner than the next step
         headers = {**answer.headers, "Content-Type": "application/json;charset=UTF-8"}
         return httpx.Response(answer.status, headers=headers, content=answer.body)
+
+    async def _ask(self, path: str, query: Sequence[tuple[str, str]]) -> Answer:
+        return await self._exchange.answer(path, query)
 
 
 class Network:

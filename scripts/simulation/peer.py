@@ -18,6 +18,8 @@ import trio
 from tests.scopes import http_scope, websocket_scope
 
 LINE = "candlesync.line"
+PEER = "simulation.peer"
+"""In the scope of a WebSocket: the `Peer`, for who stands between it and the service."""
 CUT_AFTER = 30.0
 """Seconds; the default of `Settings.send_timeout`."""
 
@@ -138,6 +140,7 @@ class Peer:
     async def run(self, app: Any, path: str, *, with_line: bool) -> None:
         """Be served by the application, until it is done with the connection."""
         scope = websocket_scope(path)
+        scope[PEER] = self
         if with_line:
             scope["extensions"][LINE] = self
         try:

@@ -101,6 +101,58 @@ class ClientVanishes(_Event, tag="client_vanishes", frozen=True, kw_only=True):
     after: float
 
 
+class NodeDies(_Event, tag="node_dies", frozen=True, kw_only=True):
+    """A node is gone without a word, as by SIGKILL; a new one takes its place ``after`` so many seconds."""
+
+    node: int
+    """Which of them, modulo how many there are."""
+    after: float
+
+
+class NodeStops(_Event, tag="node_stops", frozen=True, kw_only=True):
+    """A node goes in an orderly way, as by SIGTERM; a new one takes its place ``after`` so many seconds."""
+
+    node: int
+    after: float
+
+
+class NodePaused(_Lasting, tag="node_paused", frozen=True, kw_only=True):
+    """Nothing of a node runs for a while, and everything goes on around it: its timers fire late."""
+
+    node: int
+
+
+class NodeCutOff(_Lasting, tag="node_cut_off", frozen=True, kw_only=True):
+    """A node reaches the store, or the exchange, no more; the other nodes do."""
+
+    node: int
+    way: Literal["store", "answers", "exchange"]
+    """``answers``: what it asks of the store happens, and it is not told so."""
+    hangs: bool = False
+    """Whether its questions to the store fail after a while only."""
+
+
+class NodeHearsLate(_Lasting, tag="node_hears_late", frozen=True, kw_only=True):
+    """What is announced reaches a node ``delay`` seconds late."""
+
+    node: int
+    delay: float
+
+
+class NodeDeaf(_Lasting, tag="node_deaf", frozen=True, kw_only=True):
+    """A node hears nothing that is announced, and knows it; it can ask the store."""
+
+    node: int
+
+
+class NodeMisses(_Lasting, tag="node_misses", frozen=True, kw_only=True):
+    """Announcements of a kind do not reach a node, and it does not know."""
+
+    node: int
+    what: Literal["committed", "reported", "released", "assembled"]
+
+
+OfNodes = NodeDies | NodeStops | NodePaused | NodeCutOff | NodeHearsLate | NodeDeaf | NodeMisses
 Own = (
     HalfOpen
     | NetworkDown
@@ -115,7 +167,7 @@ Own = (
     | ClientStuck
     | ClientVanishes
 )
-Event = faults.Fault | Own
+Event = faults.Fault | Own | OfNodes
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +187,10 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     setting, which is for connections of 24 hours."""
     store: Literal["prompt", "remote"] = "prompt"
     """In this process, or a server a network away, as Redis is."""
+    nodes: int = 1
+    """Services; several share the store, and each client goes from one to another."""
+    lease: float = 20.0
+    """Seconds that a lease lasts: ten times the default, as the time between two updates is."""
     audited: bool = True
     """Whether live series are compared with REST in the background."""
     events: tuple[Event, ...] = ()

@@ -20,6 +20,8 @@ INVARIANTS = {
     "everything": "a position leaves its client with everything up to it",
     "position": "positions only grow within a life, and a life only changes when the client loads again",
     "back in time": "no client is shown less than it was shown before",
+    "fenced": "of several nodes only the one that has claimed a symbol last commits to it, and no token comes twice",
+    "owned": "a symbol that no node owns is taken over by one that is well",
     "live": "live is only said of what is connected and whole",
     "bounded": "nothing that waits, and nothing that is held in memory, grows without a bound",
     "alive": "no task dies but by what the schedule did, and no request fails in a way that is not documented",

@@ -87,7 +87,8 @@ class Watch:
             return
         life, _, revision = view.position.partition("-")
         lives = self.lives[view.series]
-        for number in reversed(range(view.lives_told, len(lives))):
+        # The first that fits: a client that was stuck is told of several at once, when all of them have been.
+        for number in range(view.lives_told, len(lives)):
             _, its_life, its_revision = lives[number]
             if its_life != life or int(revision) >= its_revision:
                 view.lives_told = number + 1
@@ -96,20 +97,25 @@ class Watch:
         self.verdict.wrong("live", f"{view.name}: told live at {view.position}, of the times {missed}")
 
     def _became_live(self, topic: hub.Topic) -> None:
-        series, verdict = topic.series, self.verdict
+        series = topic.series
         self.lives[series].append((trio.current_time(), topic.replica.life, topic.replica.revision))
-        connected = self.witness.connected_since(series.symbol)
-        answer = self.witness.answers.get(series)
+        self._check_live(topic, self.witness)
+
+    def _check_live(self, topic: hub.Topic, witness: Witness) -> None:
+        """Whether a series that has become live is connected and whole, by what its owner was shown."""
+        series, verdict = topic.series, self.verdict
+        connected = witness.connected_since(series.symbol)
+        answer = witness.answers.get(series)
         if connected is None:
             verdict.wrong("live", f"{series} is said to be live without a connection")
         elif answer is None or answer.asked < connected:
             verdict.wrong("live", f"{series} is said to be live, unconfirmed since {connected}: {answer}")
         else:
-            self._check_whole(topic, max(answer.times[-2:-1], default=0))
+            self._check_whole(topic, max(answer.times[-2:-1], default=0), witness)
 
-    def _check_whole(self, topic: hub.Topic, final: int) -> None:
+    def _check_whole(self, topic: hub.Topic, final: int, witness: Witness) -> None:
         series, tail = topic.series, topic.replica.tail
-        closed, at = self.witness.closed.get(series, (0, 0.0))
+        closed, at = witness.closed.get(series, (0, 0.0))
         newest = 0 if tail is None else tail.open_time
         self.verdict.expect(
             newest >= final, "live", "{} is said to be live at {}, and REST has shown {}", series, newest, final

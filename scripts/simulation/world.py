@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from itertools import count
 from traceback import format_exception
@@ -105,7 +106,10 @@ class Simulation:
     world: World
 
     def __init__(self, schedule: Schedule) -> None:
+        from .nodes import NodesWorld  # noqa: PLC0415 - which is a `World`
+
         self._schedule = schedule
+        self._kind: type[World] = World if schedule.nodes == 1 else NodesWorld
         self._clock = VirtualClock()
 
     @property
@@ -119,7 +123,7 @@ class Simulation:
         assert isinstance(clock, VirtualClock), "see `run_alone`"  # noqa: S101 - for mypy; it cannot happen
         self._clock = clock
         with trio.CancelScope() as scope:
-            self.world = world = World(self._schedule, Verdict(scope.cancel))
+            self.world = world = self._kind(self._schedule, Verdict(scope.cancel))
             clock.when_livelocked(partial(world.watch.verdict.wrong, "alive"))
             clock.when_it_moves(watchdog.progressed)
             with world.watch.watching():
@@ -156,11 +160,8 @@ class World:
         self.exchange = WatchedExchange(settings)
         self.exchange.witness = self.witness
         self.truth = Truth(self.exchange, schedule.events, rules.outage_pause)
-        self.watch = Watch(verdict, self.witness, self.truth, rules.history)
-        self.network = Network(self.exchange, self.witness)
-        self.cancelling = Cancelling()
-        self.store: Store = self._open_store(rules.history)
-        self.service = self._open_service(rules)
+        self.watch = self._open_watch(verdict, rules.history)
+        self._open(rules)
         pinned = [Series(symbol, interval) for symbol in SYMBOLS for interval in INTERVALS]
         for series in pinned:
             self.witness.watched[series] = self.truth.lacking(series)
@@ -177,9 +178,7 @@ class World:
             await nursery.start(self.exchange.run)
             await self._begin(nursery)
             async with trio.open_nursery() as service_nursery:
-                await service_nursery.start(self.service.run)
-                self.memory.begin()
-                service_nursery.start_soon(self.watch.run, self.service)
+                await self._start(service_nursery)
                 async with trio.open_nursery() as clients:
                     for client in self.clients:
                         clients.start_soon(client.run)
@@ -188,19 +187,11 @@ class World:
                 service_nursery.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
 
-    async def _begin(self, nursery: trio.Nursery) -> None:
-        """Start what runs beside the service."""
-        if isinstance(self.store, RemoteStore):
-            nursery.start_soon(self.store.run)
-        nursery.start_soon(self._collect)
-
     async def _live(self, clients: trio.Nursery) -> None:
         """From the first trouble to the end, and its check."""
-        director = Director(self, clients)
-        clients.start_soon(director.run)
+        clients.start_soon(self._direct(clients).run)
         await trio.sleep_until(self.schedule.seconds)
-        for client in self.clients:
-            client.calm()
+        self._calm()
         end = self.schedule.seconds + SETTLE
         await trio.sleep_until(end - end % 60 + 50)
         if not self.watch.verdict.violations:
@@ -210,7 +201,7 @@ class World:
 
     def visitor(self, series: Series) -> Client:
         """Somebody who looks at a series that is not pinned."""
-        return Chart(100 + self.faults["wanted"], self.service.app, self.watch, self.schedule.seed, [series])
+        return Chart(100 + self.faults["wanted"], self.app, self.watch, self.schedule.seed, [series])
 
     def outcome(self, seconds: float) -> Outcome:
         """What has become of it in so many seconds of the market's time."""
@@ -229,12 +220,65 @@ class World:
             "history": watch.events,
         }
         violations = tuple(watch.verdict.violations)
-        heals = dict(self.service.healing.times.cumulative())
-        return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults), heals)
+        return Outcome(self.schedule.seed, watch.digest, violations, seconds, counts, dict(self.faults), self._heals())
+
+    # --- what is another with several services
+
+    def _open_watch(self, verdict: Verdict, history: int) -> Watch:
+        return Watch(verdict, self.witness, self.truth, history)
+
+    def _open(self, rules: Rules) -> None:
+        """Make the store and the service."""
+        self.network = Network(self.exchange, self.witness)
+        self.cancelling = Cancelling()
+        self.store: Store = self._open_store(rules.history)
+        self.service = self._open_service(rules)
+        self.app: Any = self.service.app
+
+    async def _begin(self, nursery: trio.Nursery) -> None:
+        """Start what runs beside the service."""
+        if isinstance(self.store, RemoteStore):
+            nursery.start_soon(self.store.run)
+        nursery.start_soon(self._collect)
+
+    async def _start(self, nursery: trio.Nursery) -> None:
+        """Run the service."""
+        await nursery.start(self.service.run)
+        self.memory.begin()
+        nursery.start_soon(self.watch.run, self.service)
+
+    def _direct(self, nursery: trio.Nursery) -> Director:
+        return Director(self, nursery)
+
+    def _calm(self) -> None:
+        """Let go on well what the schedule has troubled."""
+        for client in self.clients:
+            client.calm()
+
+    def _services(self) -> Iterable[Service]:
+        """Those that run now."""
+        return [self.service]
+
+    def _heals(self) -> dict[float, int]:
+        return dict(self.service.healing.times.cumulative())
+
+    def _check_live(self, series: Series) -> None:
+        topic = self.service.hub.get(series)
+        if topic is None or topic.state is not State.LIVE:
+            self.watch.verdict.wrong("settled", f"{series} is {topic and topic.state}: {topic and topic.failure}")
+
+    # --- the parts
 
     def _open_service(self, rules: Rules) -> MortalService:
         client = httpx.AsyncClient(transport=ExchangeTransport(self.exchange), base_url="http://binance.test")
-        settings = Settings(
+        service = MortalService(
+            self._settings(rules), client=client, connect=cast("Any", self.network.connect), **self._stores()
+        )
+        service.cancelling = self.cancelling
+        return service
+
+    def _settings(self, rules: Rules) -> Settings:
+        return Settings(
             symbols=SYMBOLS,
             intervals=INTERVALS,
             rules=rules,
@@ -242,9 +286,6 @@ class World:
             stream=self._stream(),
             audit=AuditSettings() if self.schedule.audited else AuditSettings(share=0),
         )
-        service = MortalService(settings, client=client, connect=cast("Any", self.network.connect), **self._stores())
-        service.cancelling = self.cancelling
-        return service
 
     def _stream(self) -> StreamSettings:
         lifetime = self.schedule.lifetime
@@ -266,7 +307,7 @@ class World:
     def _client(self, number: int, pinned: list[Series]) -> Client:
         kind = self.kinds[number % len(self.kinds)]
         series = pinned if kind.__name__ == "Many" else [pinned[(number * 5 + number // len(self.kinds)) % len(pinned)]]
-        return kind(number, self.service.app, self.watch, self.schedule.seed, series)
+        return kind(number, self.app, self.watch, self.schedule.seed, series)
 
     async def _collect(self) -> None:
         """Collect garbage at moments of the simulation: see `chance`."""
@@ -280,15 +321,13 @@ class World:
 
     def _present(self) -> int:
         """How many series and symbols are followed now, and how many clients there are."""
-        service = self.service
-        return len(service.hub) + len(service.supervisor.tasks) + len(self.clients) + self.visitors
+        followed = sum(len(service.hub) + len(service.supervisor.tasks) for service in self._services())
+        return followed + len(self.clients) + self.visitors
 
     async def check_end(self) -> None:
         wrong = partial(self.watch.verdict.wrong, "settled")
         for series in self.pinned:
-            topic = self.service.hub.get(series)
-            if topic is None or topic.state is not State.LIVE:
-                wrong(f"{series} is {topic and topic.state}: {topic and topic.failure}")
+            self._check_live(series)
             self._check_book(series)
         last = self.exchange.now() - self.behind
         for client in self.clients:

@@ -470,10 +470,25 @@ def test_one_that_comes_back_whole_is_followed_as_before() -> None:
     assert node.store is not None
     node.store.restore(node.replica.snapshot())
     node.following.listening()
-    assert not node.ask()
+    assert node.ask(), "whether it is whole, only what it holds tells"
     assert node.following.look_at is None
     node.commits(*minutes(5, 5))
     assert shown_by(node) == minutes(0, 5)
+
+
+def test_one_that_has_come_to_the_same_revision_in_another_way_is_read() -> None:
+    """Its new owner never had what we have, and goes on in the same life."""
+    node = Node(*minutes(0, 2))
+    node.commits(forming(minute(3)))
+    position = node.replica.position
+    node.store = begun(minutes(0, 2))
+    node.following.listening()
+    node.ask()
+    node.commits(*minutes(3, 3), heard=False)
+    assert node.store.position == position
+    node.following.listening()
+    node.ask()
+    assert shown_by(node) == minutes(0, 3)
 
 
 # --- the state

@@ -493,3 +493,62 @@ def test_who_else_applies_a_commit_has_the_same_entries() -> None:
     one.apply(update)
     other.apply(update)
     assert [id(entry) for entry in one.newest(10)] == [id(entry) for entry in other.newest(10)]
+
+
+# --- what has become of a series elsewhere
+
+
+def elsewhere(*changes: Candle) -> tuple[Replica, Replica]:
+    """A series at revision 2, and the same after more commits, one for each candle."""
+    ours, theirs = begun([*minutes(0, 3), forming(minute(4))]), Replica(BTC, 10)
+    ours.apply(then(ours, candle(minute(1), "1.00")))
+    theirs.restore(ours.snapshot())
+    for change in changes:
+        theirs.apply(then(theirs, change))
+    return ours, theirs
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [],
+        [forming(minute(4), trades=7)],
+        [candle(minute(4)), candle(minute(5)), candle(minute(2), "2.00")],
+        [candle(minute(4)), *minutes(5, 20)],
+    ],
+)
+def test_a_series_that_went_on_continues_what_it_was(changes: list[Candle]) -> None:
+    ours, theirs = elsewhere(*changes)
+    assert ours.continues_in(theirs.snapshot())
+
+
+def test_one_that_is_behind_does_not() -> None:
+    ours, theirs = elsewhere(forming(minute(4), trades=7))
+    assert not theirs.continues_in(ours.snapshot())
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("lost", [candle(minute(2), "5.00"), candle(minute(1), "5.00"), forming(minute(4), trades=7)])
+def test_one_that_went_back_and_on_does_not_before_all_that_differs_has_changed_once_more(
+    lost: Candle, more: int
+) -> None:
+    ours, theirs = elsewhere(candle(minute(3), "3.00"), *[candle(minute(2), "2.00")] * more)
+    ours.apply(then(ours, lost))
+    assert not ours.continues_in(theirs.snapshot())
+    theirs.apply(then(theirs, candle(minute(3), "4.00")))
+    theirs.apply(then(theirs, lost))
+    assert ours.continues_in(theirs.snapshot())
+
+
+def test_one_that_ends_earlier_does_not() -> None:
+    ours, theirs = elsewhere()
+    ours.apply(then(ours, candle(minute(4)), forming(minute(5))))
+    for trades in range(2, 5):
+        theirs.apply(then(theirs, forming(minute(4), trades=trades)))
+    assert not ours.continues_in(theirs.snapshot())
+
+
+def test_what_has_left_our_history_does_not_count() -> None:
+    ours, theirs = begun(minutes(2, 3)), begun(minutes(0, 3))
+    theirs.apply(then(theirs, candle(minute(4))))
+    assert ours.continues_in(theirs.snapshot())

@@ -46,6 +46,60 @@ def test_a_node_that_has_come_lets_a_beat_pass_before_it_claims() -> None:
     assert succession.turn(BTC, 100.6) == 100.1 + BEAT
 
 
+ETH = "ETHUSDT"
+
+
+def came_to(*, owns: bool) -> tuple[Succession, Assembly]:
+    """A node that has come at 100 to one that wants the same symbol, and owns another one or none."""
+    wants: dict[str, tuple[Interval, ...]] = {BTC: (Interval.M1,), ETH: (Interval.M1,)}
+    there = Assembly({"new": Member("new", wants, ()), "old": Member("old", wants, (ETH,) if owns else ())})
+    succession = Succession("new", lease=LEASE, beat=BEAT, stagger=STAGGER)
+    succession.learn(there, asked=100.0, now=100.0)
+    return succession, there
+
+
+def turn_at(succession: Succession, there: Assembly, now: float) -> float:
+    """Its turn at a time, with the news of each beat until then."""
+    for beat in range(1, round((now - 100.0) / BEAT) + 1):
+        succession.learn(there, asked=100.0 + beat * BEAT, now=100.0 + beat * BEAT)
+    return succession.turn(BTC, now)
+
+
+def test_who_has_just_come_to_owners_lets_them_go_first_where_an_owner_has_died() -> None:
+    """They have heard it, and may know more than the store."""
+    succession, there = came_to(owns=True)
+    succession.refused(BTC, "dead", 1.0, 100.5)
+    in_turn = 101.5 + there.rank("new", BTC, without="dead") * STAGGER
+    assert turn_at(succession, there, 101.5) == pytest.approx(101.5 + BEAT + 2 * STAGGER)
+    assert turn_at(succession, there, 103.5) == pytest.approx(101.5 + BEAT + 2 * STAGGER)
+    assert turn_at(succession, there, 104.0) == pytest.approx(in_turn), "it is new for two leases"
+    succession, there = came_to(owns=False)
+    succession.refused(BTC, "dead", 1.0, 100.5)
+    in_turn = 101.5 + there.rank("new", BTC, without="dead") * STAGGER
+    assert turn_at(succession, there, 101.5) == pytest.approx(in_turn), "all have come together"
+
+
+def test_when_those_who_own_something_are_gone_it_goes_when_it_is_its_turn() -> None:
+    succession, _ = came_to(owns=True)
+    succession.refused(BTC, "dead", 1.0, 100.5)
+    alone = Assembly({"new": Member("new", {BTC: (Interval.M1,)}, ())})
+    assert turn_at(succession, alone, 101.5) == 101.5
+
+
+def test_what_it_hears_of_no_owner_of_it_claims_after_a_lease() -> None:
+    succession, there = came_to(owns=True)
+    assert turn_at(succession, there, 100.0) == 100.0 + LEASE
+    assert turn_at(succession, there, 102.0) == pytest.approx(100.0 + LEASE + BEAT + 2 * STAGGER)
+    succession, there = came_to(owns=False)
+    assert turn_at(succession, there, 100.0) == 100.0 + BEAT
+
+
+def test_what_is_named_to_who_has_just_come_it_takes_at_once() -> None:
+    succession, _ = came_to(owns=True)
+    succession.released(BTC, "old", "new", 100.2)
+    assert succession.turn(BTC, 100.2) == 100.2
+
+
 def test_what_nobody_owns_is_claimed_at_once_by_the_first_and_by_the_others_in_turn() -> None:
     there = assembly(dict.fromkeys("abc", False))
     turns = [seen(node, there).turn(BTC, 100.2) for node in order(there)]

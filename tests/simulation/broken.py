@@ -47,6 +47,7 @@ class Break(msgspec.Struct, frozen=True):
     history: int = 60
     clients: int = 6
     days: float = 0.02
+    nodes: int = 1
     audited: bool = True
     """Whether the audit may ask meanwhile: its question may be the second one without which a fill is too early."""
 

@@ -8,7 +8,10 @@ from scripts.simulation.schedule import Schedule
 from scripts.simulation.verdict import INVARIANTS
 from scripts.simulation.world import simulate
 from tests.simulation.broken import BREAKS, Break
+from tests.simulation.broken_nodes import BREAKS_OF_NODES
 from tests.simulation.leaks import LEAKS
+
+ALL = BREAKS | BREAKS_OF_NODES | LEAKS
 
 
 def schedule_of(mistake: Break) -> Schedule:
@@ -19,14 +22,15 @@ def schedule_of(mistake: Break) -> Schedule:
         clients=mistake.clients,
         history=mistake.history,
         store="remote" if mistake.store == "remote" else "prompt",
+        nodes=mistake.nodes,
         audited=mistake.audited,
         events=mistake.events,
     )
 
 
-@pytest.mark.parametrize("name", [*BREAKS, *LEAKS])
+@pytest.mark.parametrize("name", ALL)
 def test_what_is_broken_on_purpose_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    mistake = (BREAKS | LEAKS)[name]
+    mistake = ALL[name]
     mistake.patch(monkeypatch)
     found = simulate(schedule_of(mistake)).violations
     assert found, "nothing was seen"
@@ -35,4 +39,4 @@ def test_what_is_broken_on_purpose_is_seen(name: str, monkeypatch: pytest.Monkey
 
 
 def test_each_invariant_is_broken_by_one_of_them() -> None:
-    assert {mistake.invariant for mistake in BREAKS.values()} == INVARIANTS.keys()
+    assert {mistake.invariant for mistake in ALL.values()} == INVARIANTS.keys()
