@@ -23,6 +23,7 @@ from candlesync.core import wire
 from candlesync.core.candle import Series
 from candlesync.core.entry import Entry
 from candlesync.core.histogram import MOMENTS, SPELLS, Histogram
+from candlesync.core.pending import Pending
 from candlesync.core.replica import Commit, Replica, Snapshot
 from candlesync.core.sync import State
 from candlesync.errors import CandlesyncError
@@ -141,6 +142,9 @@ class Topic:
         self.series = series
         self._statistics = HubStatistics() if statistics is None else statistics
         self.replica = Replica(series, history)
+        self.pending = Pending(history)
+        """What the stream has shown here and the replica does not have yet. It outlives a synchronizer: where REST is
+        behind of what that was shown, the next one would call the series whole."""
         self._parked: dict[Subscriber, Outlet] = {}
         self._pulling: dict[Subscriber, None] = {}  # in the order in which they came, which a set would not keep
         self.written = 0

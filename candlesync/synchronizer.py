@@ -91,7 +91,7 @@ class Synchronizer:
         self._token = token
         self._commit_timeout = commit_timeout
         self._patience = patience
-        self.sync = Sync(topic.replica, rules, _new_life)
+        self.sync = Sync(topic.replica, rules, _new_life, topic.pending)
         self.frame_time = trio.current_time()
         """When the stream last showed something (trio time)."""
         self._event = trio.Event()

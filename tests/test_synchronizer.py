@@ -487,6 +487,25 @@ async def test_a_reconnect_asks_at_once(autojump_clock: MockClock) -> None:
         assert world.topic.state is State.LIVE
 
 
+async def test_what_the_stream_has_shown_is_known_when_the_task_begins_again(autojump_clock: MockClock) -> None:
+    """Found by simulation: REST was behind, and the series was called live at a candle long past."""
+    world = World([*minutes(0, 3), forming(minute(4))])
+    async with world.running() as synchronizer:
+        world.upstream.failure = UpstreamUnavailable("down")
+        synchronizer.frame(minutes(6, 6)[0])
+        await trio.sleep(0.1)
+        assert world.topic.state is State.SYNCING
+    world.upstream.failure = None
+    states = []
+    async with world.running():
+        for candles in (world.upstream.candles, [*minutes(0, 5), forming(minute(6))]):
+            world.upstream.candles = candles
+            await trio.sleep(5)
+            states.append(world.topic.state)
+        assert states == [State.SYNCING, State.LIVE]
+        assert world.candles[-2:] == minutes(5, 6)
+
+
 # --- states
 
 

@@ -112,12 +112,15 @@ class Statistics(msgspec.Struct):
 class Sync:
     """The state of one series' sync. Reads ``replica``, never changes it: that happens when a commit is published."""
 
-    def __init__(self, replica: Replica, rules: Rules, new_life: Callable[[], str]) -> None:
+    def __init__(
+        self, replica: Replica, rules: Rules, new_life: Callable[[], str], pending: Pending | None = None
+    ) -> None:
+        """``pending``: what the stream has shown of the series to an earlier sync, and to this one from now on."""
         self._replica = replica
         self._interval = replica.series.interval
         self._rules = rules
         self._new_life = new_life
-        self._pending = Pending(rules.history)
+        self._pending = Pending(rules.history) if pending is None else pending
         self._connected = False
         self._connection = 0
         self._confirmed = False
