@@ -38,6 +38,7 @@ from candlesync.doors.binance.klines import Klines
 from candlesync.doors.binance.metrics import passing_metrics, stream_metrics
 from candlesync.doors.binance.passing import Passing
 from candlesync.doors.binance.rest import BinanceRest
+from candlesync.doors.binance.shared_departures import SharedDepartures
 from candlesync.doors.binance.streams import stream_routes
 from candlesync.doors.forms import FORMS
 from candlesync.doors.udf.routes import udf_routes
@@ -133,6 +134,7 @@ class Service:
         klines = Klines(public_api(settings.venue), self.supervisor, symbols, self._archive, self._passing)
         binance = BinanceRest(klines, self._passing)
         departures = Departures()
+        self._departures = None if self._shared is None else SharedDepartures(self._shared)
         access = Access(settings.access, FORMS)
         requests = Requests(FORMS)
         self.connections = Connections(
@@ -165,7 +167,7 @@ class Service:
             nodes=self.nodes,
             is_alive=lambda: self._runs,
             doors=[
-                stream_routes(settings.venue, self.supervisor, sockets, departures),
+                stream_routes(settings.venue, self.supervisor, sockets, departures, self._departures),
                 binance.routes(),
                 udf_routes(self.supervisor, symbols, self._archive, self._rest),
             ],
@@ -231,9 +233,13 @@ class Service:
                 async with trio.open_nursery() as inner:
                     await inner.start(shared.listen, self._means.announcements)
                     await inner.start(nodes.run)
+                    if self._departures is not None:
+                        await inner.start(self._departures.run)
                     task_status.started()
                     await done.wait()
                     nodes.resign()
+                    if self._departures is not None:
+                        await self._departures.end()
                     inner.cancel_scope.cancel()
                 outer.cancel_scope.cancel()
 

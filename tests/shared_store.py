@@ -7,7 +7,7 @@ the server are on the server, faults of one node's connection or process are on 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import TypeVar
 
@@ -15,12 +15,14 @@ import msgspec
 import trio
 
 from candlesync.core.candle import Series
+from candlesync.core.departure import Found, Stop
 from candlesync.core.placement import Member
 from candlesync.core.position import Position
 from candlesync.core.replica import Commit, Replica, Snapshot
 from candlesync.core.report import Release, Report
 from candlesync.errors import Fenced, Leased, StoreUnavailable
 from candlesync.store.base import Audience
+from tests.shared_departures import SharedDepartureMemory
 
 Answer = TypeVar("Answer")
 
@@ -66,6 +68,7 @@ class SharedMemory:
         self.leases: dict[str, Lease] = {}
         """Those that have ended stay here until the next claim."""
         self.presences: dict[str, Presence] = {}
+        self.departures = SharedDepartureMemory(lease)
         self.nodes: dict[str, NodeStore] = {}
         self.calls: Counter[str] = Counter()
         """Calls that were sent, by the method's name, whatever became of them."""
@@ -101,6 +104,7 @@ class SharedMemory:
 
     def wipe(self) -> None:
         """Everything is lost; connections stay."""
+        self.departures = SharedDepartureMemory(self.lease)
         self.rollback(Saved({}, {}, {}, {}))
 
     def snapshot(self) -> Saved:
@@ -301,6 +305,16 @@ class NodeStore:
     async def leave(self) -> None:
         """See `SharedStore.leave`."""
         await self._call("leave", lambda: self._server.leave(self.node))
+
+    async def keep_departures(self, present: Sequence[Stop], departed: Sequence[Stop], *, ends: bool = False) -> int:
+        """See `SharedStore.keep_departures`."""
+        departures = self._server.departures
+        return await self._call("keep_departures", lambda: departures.keep(self.node, present, departed, ends=ends))
+
+    async def take_departures(self, keys: Sequence[str], asked_at: int) -> tuple[int, list[Found]]:
+        """See `SharedStore.take_departures`."""
+        departures = self._server.departures
+        return await self._call("take_departures", lambda: departures.take(self.node, keys, asked_at))
 
     async def listen(
         self, audience: Audience, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -58,7 +58,10 @@ PURE_SOURCES = [path for path in SOURCES if path.parent == ROOT / "core"] + [
     ROOT / "errors.py",
     *(ROOT / "binance" / name for name in ("listing.py", "parse.py", "text.py")),
     ROOT / "client/candles.py",
-    *(ROOT / "doors/binance" / name for name in ("departures.py", "errors.py", "events.py", "requests.py")),
+    *(
+        ROOT / "doors/binance" / name
+        for name in ("departures.py", "errors.py", "events.py", "places.py", "requests.py")
+    ),
 ]
 
 

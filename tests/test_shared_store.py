@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -22,7 +22,10 @@ from tests.store.shared_contract import Ear, MakeNode, SharedStoreContract
 
 BEGIN = Commit("life0", 1, (forming(minute(0)),), begins=True)
 NEXT = Commit("life0", 2, (candle(minute(0)),))
-ALL = {"claim", "read", "position", "commit", "forget", "renew", "release", "attend", "leave"}
+ALL = {"claim", "read", "position", "commit", "forget", "renew", "release", "attend", "leave"} | {
+    "keep_departures",
+    "take_departures",
+}
 
 
 class TestNodeStore(StoreContract):
@@ -73,7 +76,7 @@ def _short(word: object) -> str:
 
 async def call_all(node: SharedStore, token: int = 0) -> set[str]:
     """Every method once; those that gave `StoreUnavailable`."""
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
         "claim": lambda: node.claim("ETHUSDT"),
         "read": lambda: node.read(BTC),
         "position": lambda: node.position(BTC),
@@ -83,6 +86,8 @@ async def call_all(node: SharedStore, token: int = 0) -> set[str]:
         "release": lambda: node.release("BTCUSDT", Release(node.node), token=token),
         "attend": lambda: node.attend(Member("a")),
         "leave": node.leave,
+        "keep_departures": lambda: node.keep_departures([], []),
+        "take_departures": lambda: node.take_departures([], 0),
     }
     assert set(calls) == ALL
     failed = set()
@@ -219,7 +224,7 @@ async def test_a_node_that_is_cut_off_is_so_alone(autojump_clock: MockClock) -> 
         cut.cut_off, cut.patience = True, 3.0
         started = trio.current_time()
         assert await call_all(cut) == ALL
-        assert trio.current_time() - started == pytest.approx(27)
+        assert trio.current_time() - started == pytest.approx(33)
         cut.cut_off = False
         await trio.sleep(2)
         assert listener.lines == ["listening", "deaf the node is cut off", "listening"], "what was on its way is lost"

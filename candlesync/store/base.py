@@ -23,12 +23,13 @@ either happens whole or not at all. Every implementation passes ``tests/store/co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import trio
 
 from candlesync.core.candle import Series
+from candlesync.core.departure import Found, Stop
 from candlesync.core.placement import Member
 from candlesync.core.position import Position
 from candlesync.core.replica import Commit, Snapshot
@@ -151,6 +152,26 @@ class SharedStore(Store, Protocol):
 
     async def leave(self) -> None:
         """Say that this node is not there any more; announced."""
+        ...
+
+    async def keep_departures(self, present: Sequence[Stop], departed: Sequence[Stop], *, ends: bool = False) -> int:
+        """Keep up where this node's streams are, and add where some of them stopped; both at once.
+
+        ``present`` says what has changed since the last call. It also says that this node is there: when it has not
+        been called for the length of a lease, and `core.departure.ALIVE` at most, this node's present streams count as
+        departed; with ``ends`` at once. Of how many keys it has present streams. A thousand stops a call at most: a
+        server does nothing else meanwhile. All is kept for `core.departure.KEPT` seconds after a stream's or its
+        node's end.
+        """
+        ...
+
+    async def take_departures(self, keys: Sequence[str], asked_at: int) -> tuple[int, list[Found]]:
+        """Take over one departed stream of each key, whichever node's it was: each is given once.
+
+        The latest counts; of those that left within `core.departure.TOGETHER` seconds of it the earliest place. This
+        node's present streams are not considered. ``asked_at`` is 0 in the first call, which gives the time that is to
+        be named when the doubtful ones are asked for again. A hundred keys a call at most.
+        """
         ...
 
     async def listen(

@@ -51,7 +51,7 @@ _count = re.compile(rb"[0-9]{1,18}").fullmatch
 class Keys:
     """The names of all keys of one deployment. A symbol's are in one slot of a cluster: it stands in braces.
 
-    So does ``nodes`` in the names of what is of no symbol: no symbol has small letters.
+    So do ``nodes`` and ``streams`` in the names of what is of no symbol: no symbol has small letters.
 
     Nothing outside of the prefix is ever touched.
     """
@@ -64,6 +64,8 @@ class Keys:
         self._channels = f"{prefix}@{database}:"
         self.members = tuple(f"{prefix}:{{nodes}}:{part}" for part in ("until", "versions", "members"))
         """Who is there: ``attend.lua`` writes them."""
+        self.until = f"{prefix}:{{streams}}:until"
+        """Until when each node's streams count as present (a sorted set)."""
         self.assembly = f"{self._channels}{{nodes}}"
         """The channel on which it is announced that a node has come, has left, or describes itself anew."""
         self.pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._channels) + "{*}"
@@ -84,6 +86,14 @@ class Keys:
     def candles(self, series: Series) -> str:
         """The list of a series' candles, ascending by open time."""
         return f"{self._prefix}:{{{series.symbol}}}:{series.interval}:candles"
+
+    def present(self, node: str) -> str:
+        """The hash of where a node's present streams are; it expires some minutes after the node."""
+        return f"{self._prefix}:{{streams}}:present:{node}"
+
+    def departed(self, key: str) -> str:
+        """The list of where streams stopped that are known by ``key``; it expires after some minutes."""
+        return f"{self._prefix}:{{streams}}:departed:{key}"
 
     def channel(self, symbol: str) -> str:
         """The channel on which all that becomes of a symbol is announced."""

@@ -18,7 +18,7 @@ deployment need the same lease's length.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from typing import Literal, TypeVar
@@ -28,6 +28,7 @@ import structlog
 import trio
 
 from candlesync.core.candle import Series
+from candlesync.core.departure import ALIVE, Found, Stop
 from candlesync.core.histogram import MOMENTS, Histogram
 from candlesync.core.placement import Member
 from candlesync.core.position import Position
@@ -40,6 +41,7 @@ from candlesync.store.announcing import encode_release, encode_report
 from candlesync.store.base import Audience
 from candlesync.store.cluster import Cluster
 from candlesync.store.codec import Keys, decode_position, decode_snapshot, encode_commit
+from candlesync.store.departures import RedisDepartures
 from candlesync.store.listener import Listener
 from candlesync.store.membership import Membership
 from candlesync.store.pipeline import Lane, Limits
@@ -70,8 +72,10 @@ class RedisSettings(msgspec.Struct, frozen=True):
     """Few, since the answer to each is a whole series."""
     leases: Limits = Limits(deadline=1.0)
     """A renewal that waits longer is better tried again, on another connection."""
+    departures: Limits = Limits(deadline=1.0, calls=64)
+    """A client waits for them, and can do without."""
     threads: int = 16
-    """At most: three for each server, and those that were given up but have not ended."""
+    """At most: four for each server, and those that were given up but have not ended."""
 
 
 class RedisStatistics(msgspec.Struct, frozen=True):
@@ -117,6 +121,9 @@ class RedisStore:
         self.lease = settings.lease
         self._milliseconds = round(settings.lease * 1000)
         self._membership = Membership(self.keys, self.node, self._milliseconds, partial(self._call, "lease"))
+        self._departures = RedisDepartures(
+            self.keys, self.node, min(settings.lease, ALIVE), partial(self._call, "departure")
+        )
         # Each node begins at another server of a cluster; 1.5 leases, so that it is noticed within two.
         self._listener = Listener(self.keys, self._servers.places, 1.5 * settings.lease, start=secrets.randbelow(1000))
         self._numbers = count(1)
@@ -207,6 +214,14 @@ class RedisStore:
         """See `SharedStore.leave`."""
         self._note_untold("nodes", await self._membership.leave())
 
+    async def keep_departures(self, present: Sequence[Stop], departed: Sequence[Stop], *, ends: bool = False) -> int:
+        """See `SharedStore.keep_departures`."""
+        return await self._departures.keep(present, departed, ends=ends)
+
+    async def take_departures(self, keys: Sequence[str], asked_at: int) -> tuple[int, list[Found]]:
+        """See `SharedStore.take_departures`."""
+        return await self._departures.take(keys, asked_at)
+
     async def listen(
         self, audience: Audience, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -260,7 +275,7 @@ class RedisStore:
         except ValueError as error:
             raise StoreUnavailable(f"{series} in the store at {self._servers.name}: {error}") from error
 
-    async def _call(self, kind: Literal["lease", "read", "write"], call: Call) -> object:
+    async def _call(self, kind: Literal["departure", "lease", "read", "write"], call: Call) -> object:
         if self._nursery is None:
             raise StoreUnavailable("the store is not open")
         # Reads go apart from writes, lest a commit wait for a hundred kilobytes; leases apart from both, lest a busy
@@ -268,7 +283,13 @@ class RedisStore:
         name = (kind, self._servers.place(call.keys[0]))
         lane = self._lanes.get(name)
         if lane is None:
-            limits = {"lease": self.settings.leases, "read": self.settings.reads, "write": self.settings.writes}[kind]
+            settings = self.settings
+            limits = {
+                "departure": settings.departures,
+                "lease": settings.leases,
+                "read": settings.reads,
+                "write": settings.writes,
+            }[kind]
             lane = self._lanes[name] = Lane(self._servers.execute, limits, self._limiter)
             self._nursery.start_soon(lane.run)
         return await lane.call(call)

@@ -27,7 +27,8 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def size(self) -> int:
         """About how many bytes it sends."""
-        return 100 + sum(len(argument) for argument in self.arguments if not isinstance(argument, int))
+        parts = (*self.keys[3:], *self.arguments)  # the first keys are within the hundred
+        return 100 + sum(len(part) for part in parts if not isinstance(part, int))
 
 
 def _load(name: str) -> Script:
@@ -38,6 +39,8 @@ def _load(name: str) -> Script:
 ATTEND = _load("attend.lua")
 CLAIM = _load("claim.lua")
 COMMIT = _load("commit.lua")
+DEPARTURES_KEEP = _load("departures_keep.lua")
+DEPARTURES_TAKE = _load("departures_take.lua")
 DESCRIBE = _load("describe.lua")
 LEAVE = _load("leave.lua")
 MEMBERS = _load("members.lua")

@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from candlesync.core.candle import Series
+from candlesync.core.departure import Found, Stop
 from candlesync.core.interval import Interval
 from candlesync.core.placement import Member
 from candlesync.core.position import Position
@@ -500,6 +501,64 @@ class SharedStoreContract:
                 await other.claim("BTCUSDT")
             await one.release("BTCUSDT", Release(one.node), token=token)
             assert await other.attend(Member("other")) == {other.node: Member("other")}
+
+    # --- where streams are, and stopped
+
+    async def test_a_departed_stream_is_given_once_to_whichever_node_asks(self) -> None:
+        async with self.two() as (one, other):
+            assert (await other.take_departures(["a"], 0))[1] == [Found(None)]
+            assert await one.keep_departures([Stop("a", 100, 1), Stop("b", 100, 2)], []) == 2
+            assert await one.keep_departures([Stop("a", 0, 0)], [Stop("a", 160_000, 1)]) == 1
+            for asks in (other, one):
+                await one.keep_departures([], [Stop("c", 7, 1)])
+                _, found = await asks.take_departures(["c", "x"], 0)
+                assert found == [Found(7), Found(None)]
+            assert (await other.take_departures(["a"], 0))[1] == [Found(160_000)]
+            assert (await one.take_departures(["a", "c"], 0))[1] == [Found(None), Found(None)]
+
+    async def test_those_that_left_together_get_the_earliest_place_each(self) -> None:
+        async with self.two() as (one, other):
+            await one.keep_departures([], [Stop("a", 200, 1)])
+            await other.keep_departures([], [Stop("a", 100, 2)])
+            await one.keep_departures([], [Stop("a", 300, 1)])
+            taken = [(await asks.take_departures(["a"], 0))[1][0].place for asks in (one, other, one, other, one)]
+            assert taken == [100, 100, 100, 100, None]
+
+    async def test_a_present_stream_is_nobodys_while_its_node_says_that_it_is_there(self) -> None:
+        async with self.two() as (one, other):
+            await one.keep_departures([Stop("a", 100, 1)], [])
+            asked_at, found = await other.take_departures(["a"], 0)
+            assert found == [Found(None, is_doubtful=True)], "the client may be back before its end has been noticed"
+            assert (await one.take_departures(["a"], 0))[1] == [Found(None)], "a node knows its own"
+            await trio.sleep(0.15)
+            await one.keep_departures([], [])
+            assert await other.take_departures(["a"], asked_at) == (asked_at, [Found(None)])
+
+    async def test_the_streams_of_a_node_that_has_died_have_departed(self) -> None:
+        async with self.two() as (one, other):
+            await one.keep_departures([Stop("a", 100, 1), Stop("b", 100, 2)], [])
+            await one.keep_departures([Stop("a", 160_000, 1)], [])
+            asked_at, found = await other.take_departures(["a", "b"], 0)
+            assert found == [Found(None, is_doubtful=True)] * 2
+            await trio.sleep(1.3 * self.lease)
+            assert (await other.take_departures(["a", "b"], asked_at))[1] == [Found(160_000), Found(100)]
+            assert (await other.take_departures(["a", "b"], 0))[1] == [Found(None), Found(100)]
+            assert (await other.take_departures(["b"], 0))[1] == [Found(None)]
+
+    async def test_the_streams_of_a_node_that_ends_have_departed_at_once(self) -> None:
+        async with self.two() as (one, other):
+            await one.keep_departures([Stop("a", 100, 1)], [])
+            await one.keep_departures([Stop("b", 200, 1)], [], ends=True)
+            assert (await other.take_departures(["a", "b", "a"], 0))[1] == [Found(100), Found(200), Found(None)]
+
+    async def test_many_are_kept_and_taken_at_once(self) -> None:
+        async with self.two() as (one, other):
+            stops = [Stop(f"{number:032x}", 1_700_000_000_000 + number, 1 + number % 3) for number in range(2000)]
+            assert await one.keep_departures(stops[:1000], stops[1000:]) == 1000
+            assert await one.keep_departures([stop._replace(streams=0) for stop in stops[:999]], []) == 1
+            some = stops[1000:1100]
+            found = (await other.take_departures([stop.key for stop in some], 0))[1]
+            assert found == [Found(stop.place) for stop in some]
 
     # --- cancellation
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from candlesync.announcements import Announcements
 from candlesync.core import wire
+from candlesync.core.departure import Found, Stop
 from candlesync.core.interval import Interval
 from candlesync.core.placement import Member
 from candlesync.core.report import Release, Report, SeriesReport
@@ -104,6 +105,8 @@ async def all_calls(store: RedisStore, chance: random.Random) -> None:
         lambda: store.commit(BTC, begin(*minutes(0, 9), life="life1", replaces="life0"), token=token),
         lambda: store.renew("BTCUSDT", Report(store.node, {}), token=token),
         lambda: store.attend(MEMBER),
+        lambda: store.keep_departures([Stop("a", 1, 1)], [Stop("b", 1, 1)]),
+        lambda: store.take_departures(["a", "b"], 0),
         lambda: store.members(),  # noqa: PLW0108 - as the others
         lambda: store.release("BTCUSDT", Release(store.node, ""), token=token),
         lambda: store.forget(BTC, token=token),
@@ -127,9 +130,10 @@ async def test_whatever_stands_in_our_keys_is_an_error_of_the_contract_and_heals
         token = await store.claim("BTCUSDT")
         await store.commit(BTC, begin(*minutes(0, 9)), token=token)
         await store.attend(MEMBER)
+        await store.keep_departures([Stop("a", 1, 1)], [Stop("b", 1, 2)])
         keys = sorted(key for key in all_keys(client) if key.startswith(f"{store.settings.prefix}:".encode()))
         others = all_keys(client) - {*keys}
-        assert len(keys) == 7
+        assert len(keys) == 10
         for _ in range(chance.randint(1, 4)):
             overwrite(client, chance.choice(keys), chance)
         await all_calls(store, chance)
@@ -143,6 +147,8 @@ async def test_whatever_stands_in_our_keys_is_an_error_of_the_contract_and_heals
         assert snapshot is not None
         assert [made for made, _ in snapshot.candles] == minutes(0, 9)
         assert (await store.attend(MEMBER))[store.node] == MEMBER
+        assert await store.keep_departures([Stop("a", 1, 1)], [Stop("b", 2, 1)]) == 1
+        assert (await store.take_departures(["b"], 0))[1] == [Found(2)]
 
 
 KEYS = Keys("p", 0)

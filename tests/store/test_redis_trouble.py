@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from candlesync.core.candle import Candle, Series
+from candlesync.core.departure import Stop
 from candlesync.core.interval import Interval
 from candlesync.errors import Fenced, RevisionConflict, StoreUnavailable
 from candlesync.store.redis import RedisStore
@@ -346,3 +347,19 @@ async def test_a_unix_socket() -> None:
         token = await store.claim("BTCUSDT")
         await store.commit(BTC, begin(candle(), flat(minute(1))), token=token)
         assert await store.read(BTC) is not None
+
+
+async def test_where_streams_stopped_nobody_waits_for_longer_than_a_moment() -> None:
+    with run_server("--maxmemory-policy", "noeviction") as server:
+        async with redis_store(server.url, answer_timeout=10) as store:
+            await store.keep_departures([Stop("a", 1, 1)], [Stop("b", 2, 1)])
+            server.signal(signal.SIGSTOP)
+            with within(2), pytest.raises(StoreUnavailable, match="within 1 s"):
+                await store.take_departures(["b"], 0)
+            server.signal(signal.SIGCONT)
+            server.client().config_set("maxmemory", 1)
+            with pytest.raises(StoreUnavailable, match="memory"):
+                await store.keep_departures([Stop("c", 1, 1)], [])
+            assert await store.keep_departures([], []) == 1, "that it is there it can still say"
+            server.client().config_set("maxmemory", 0)
+            assert await store.keep_departures([Stop("c", 1, 1)], []) == 2

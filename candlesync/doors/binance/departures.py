@@ -17,7 +17,10 @@ matched gets closed candles of the true series that are not new to it, or too fe
 from __future__ import annotations
 
 from collections import OrderedDict
+from hashlib import blake2b
 from typing import NamedTuple
+
+from candlesync.core.departure import KEPT, TOGETHER
 
 
 class Key(NamedTuple):
@@ -27,6 +30,12 @@ class Key(NamedTuple):
     program: bytes
     """What tells programs and their connections apart, in 16 bytes."""
     stream: str
+
+    @property
+    def digest(self) -> str:
+        """What stands for it in a store: nobody's address is kept there."""
+        told = b"\n".join((self.address.encode(), self.program.hex().encode(), self.stream.encode()))
+        return blake2b(told, digest_size=16).hexdigest()
 
 
 class DeparturesStatistics(NamedTuple):
@@ -48,13 +57,10 @@ class _Departure(NamedTuple):
 class Departures:
     """The departures of this process. The caller says what time it is, in seconds."""
 
-    def __init__(self, kept: float = 300.0, together: float = 5.0, most: int = 10_000) -> None:
+    def __init__(self, kept: float = KEPT, together: float = TOGETHER, most: int = 10_000) -> None:
         """
-        ``kept``: seconds for which a departure is remembered. Client libraries come back within a minute, and a program
-        that is started anew within a few; every history is longer than that (1000 candles of a second). What is older
-        is more likely to be somebody's who is gone.
-
-        ``together``: seconds within which one break ends the sockets that it ends.
+        ``kept``: seconds for which a departure is remembered; ``together``: seconds within which one break ends the
+        sockets that it ends. Both as all nodes have them (`core.departure`).
 
         ``most``: departures remembered, some 500 bytes each; beyond it the oldest is forgotten.
         """
@@ -94,6 +100,18 @@ class Departures:
         # The one that goes further than the others would need stays for nobody: they all get the earliest.
         self._forget(max(together, key=lambda number: self._departures[number].place))
         return place
+
+    def note_taken(self, key: Key, place: int | None, now: float) -> None:
+        """A memory that all nodes share has said where to go on from, if anywhere: it knows better."""
+        self._forget_old(now)
+        numbers = self._by_key.get(key, [])
+        if place is None:
+            for number in list(numbers):
+                self._forget(number)
+            return
+        self._taken += 1
+        if numbers:
+            self._forget(max(numbers, key=lambda number: self._departures[number].place))
 
     def _forget_old(self, now: float) -> None:
         while self._departures:

@@ -13,6 +13,7 @@ from candlesync.core.candle import Series
 from candlesync.core.wire import BATCH
 from candlesync.doors.binance.departures import Departures, Key
 from candlesync.doors.binance.errors import refusal_of
+from candlesync.doors.binance.places import Standing
 from candlesync.doors.binance.receipt import Receipt
 from candlesync.doors.binance.requests import (
     MOST_STREAMS,
@@ -29,6 +30,7 @@ from candlesync.doors.binance.requests import (
     stream_of,
     too_many_streams,
 )
+from candlesync.doors.binance.shared_departures import SharedDepartures
 from candlesync.doors.binance.stream import Missed, Stream, Texts
 from candlesync.errors import CandlesyncError
 from candlesync.hub import HeardLine, Line, Subscriber
@@ -63,6 +65,8 @@ class Means:
     """Messages a second that a client may send ("WebSocket Limits")."""
     present: dict[Key, dict[StreamSession, Stream]] = field(default_factory=dict)
     """The streams that are being sent, by whose they are."""
+    shared: SharedDepartures | None = None
+    """With a store that several nodes share."""
 
 
 class StreamSession(Session):
@@ -81,6 +85,8 @@ class StreamSession(Session):
         self._streams: dict[Series, Stream] = {}
         self._by_subscriber: dict[Subscriber, Stream] = {}
         self._receipts: dict[Stream, Receipt] = {}
+        self._standings: dict[Stream, Standing] = {}
+        """With a shared store."""
         self._asked: deque[str] = deque()
         """Messages that are not done yet, in the order in which they came."""
         self._is_answering = False
@@ -191,21 +197,30 @@ class StreamSession(Session):
 
         Its connection need not have ended for us: who is back after the network has died comes sooner than that shows.
         """
+        departed: dict[Key, int | None] = {}
         is_asked = False
         try:
             silent = await self._silent(streams)
+            if self._means.shared is not None:
+                # The latest counts: where one is silent here, none is asked for there.
+                missing = [self._key(stream) for stream in streams if not self._silent_receipts(stream, silent)]
+                departed = await self._means.shared.take(missing)
             is_asked = True
         finally:
             if not is_asked:
                 _end(streams)
         # No await from here on: a place that is taken is gone on from.
+        now = trio.current_time()
         for stream in streams:
-            # The latest counts.
+            key = self._key(stream)
             place = self._place_of_silent(stream, silent)
-            if place is None:
-                place = self._means.departures.take(self._key(stream), trio.current_time())
+            if key in departed:
+                self._means.departures.note_taken(key, departed[key], now)
+                place = departed[key] if place is None else place
+            elif place is None:
+                place = self._means.departures.take(key, now)
             if place is not None:
-                stream.place = place
+                stream.go_on_from(place)
             self._join(stream)
 
     async def _silent(self, streams: Iterable[Stream]) -> set[StreamSession]:
@@ -239,26 +254,34 @@ class StreamSession(Session):
 
     def _place_of_silent(self, stream: Stream, silent: set[StreamSession]) -> int | None:
         """Where the same stream of a client that does not answer any more stopped: the earliest, and each once."""
+        found = self._silent_receipts(stream, silent)
+        if not found:
+            return None
+        place, receipt = min(found, key=lambda pair: pair[0])
+        receipt.given_at = trio.current_time()
+        return place
+
+    def _silent_receipts(self, stream: Stream, silent: set[StreamSession]) -> list[tuple[int, Receipt]]:
+        """The places of the same stream of clients that do not answer any more, and that nobody has gone on from."""
         now = trio.current_time()
         found: list[tuple[int, Receipt]] = []
         for other, its in self._means.present.get(self._key(stream), {}).items():
             receipt = other._receipts[its]
             if other in silent and other._client is not None and receipt.given_at > now:
                 found.append((receipt.place(its.place, now, other._client.heard_at), receipt))
-        if not found:
-            return None
-        place, receipt = min(found, key=lambda pair: pair[0])
-        receipt.given_at = now
-        return place
+        return found
 
     def _join(self, stream: Stream) -> None:
         self._receipts[stream] = Receipt(stream.place, trio.current_time())
         self._streams[stream.series] = self._by_subscriber[stream.subscriber] = stream
-        self._means.present.setdefault(self._key(stream), {})[self] = stream
+        key = self._key(stream)
+        self._means.present.setdefault(key, {})[self] = stream
+        if self._means.shared is not None:
+            self._standings[stream] = self._means.shared.join(key, stream.place)
         self.outbox.offer(stream.subscriber)
 
-    def _drop(self, series: Series) -> None:
-        """End a stream, if there is one."""
+    def _drop(self, series: Series, place: int | None = None) -> None:
+        """End a stream, if there is one; ``place``: where its client, who may come back, has everything up to."""
         stream = self._streams.pop(series, None)
         if stream is not None:
             del self._by_subscriber[stream.subscriber]
@@ -268,6 +291,8 @@ class StreamSession(Session):
             del others[self]
             if not others:
                 del self._means.present[key]
+            if self._means.shared is not None:
+                self._means.shared.leave(self._standings.pop(stream), place)
             stream.end()
 
     def end(self) -> None:
@@ -277,15 +302,20 @@ class StreamSession(Session):
         silent_since = client.heard_at if client is not None and client.is_silent else None
         for series, stream in list(self._streams.items()):
             receipt = self._receipts[stream]
+            place = None
             if client is None or client.heard_at >= receipt.given_at or receipt.given_at > now:
                 place = receipt.place(stream.place, now, silent_since)
                 self._means.departures.remember(self._key(stream), place, now)
-            self._drop(series)
+            self._drop(series, place)
 
     def _note_place(self, stream: Stream, before: int) -> None:
         """A stream's place was another before, if it was."""
-        if self._client is not None and stream.place != before:
+        if stream.place == before:
+            return
+        if self._client is not None:
             self._receipts[stream].move(before, self._client.heard_at, trio.current_time())
+        if self._means.shared is not None:
+            self._means.shared.places.move(self._standings[stream], stream.place)
 
     def _key(self, stream: Stream) -> Key:
         return Key(*self._caller, stream_of(stream.series))

@@ -28,6 +28,9 @@ from candlesync.doors.binance.events import encode, event_time, wrap
 from candlesync.errors import CandlesyncError
 from candlesync.hub import Line, Outbox, Topic
 
+_AHEAD = 10
+"""Candles by which another node may be ahead."""
+
 
 class Missed(CandlesyncError):
     """Closed candles that a client has not been sent have left the history."""
@@ -92,6 +95,16 @@ class Stream:
     def series(self) -> Series:
         """What it is a stream of."""
         return self.subscriber.topic.series
+
+    def go_on_from(self, place: int) -> None:
+        """Its client has every closed candle up to ``place``, as far as is known."""
+        # Another node may have been a close or two ahead of this one. What is further ahead (a store holds what anybody
+        # has written there) would be silence for so long.
+        newest = next(iter(self.subscriber.topic.replica.newest(1)), None)
+        interval = self.series.interval
+        if newest is not None and place > interval.next(interval.floor(newest.open_time), _AHEAD):
+            return
+        self.place = place
 
     def due(self, *, combined: bool) -> Iterator[tuple[int, bytes]]:
         """What is to be sent now, in order, each with the place to which its being sent brings the stream.

@@ -24,6 +24,7 @@ from candlesync.doors.binance.errors import bad_request, refusal_of
 from candlesync.doors.binance.parameters import wants_microseconds
 from candlesync.doors.binance.requests import read_target
 from candlesync.doors.binance.session import Means, StreamSession
+from candlesync.doors.binance.shared_departures import SharedDepartures
 from candlesync.doors.binance.stream import Texts
 from candlesync.errors import CandlesyncError
 from candlesync.supervisor import Supervisor, asked_by
@@ -41,10 +42,19 @@ _TELLING = (
 looked at: a proxy may give each request a number."""
 
 
-def stream_routes(venue: Venue, supervisor: Supervisor, sockets: Sockets, departures: Departures) -> Blueprint:
-    """The routes as ``venue`` has them; their connections are among the open ``sockets``."""
+def stream_routes(
+    venue: Venue,
+    supervisor: Supervisor,
+    sockets: Sockets,
+    departures: Departures,
+    shared: SharedDepartures | None = None,
+) -> Blueprint:
+    """The routes as ``venue`` has them; their connections are among the open ``sockets``.
+
+    ``shared`` is what all nodes of a shared store know of ``departures``; whoever owns it runs it.
+    """
     texts, in_microseconds = Texts(_clock), Texts(_clock, in_microseconds=True)
-    means = Means(supervisor, departures, texts, venue.messages_per_second)
+    means = Means(supervisor, departures, texts, venue.messages_per_second, shared=shared)
     api = public_api(venue)
     routes = Blueprint("binance_streams", __name__)
 

@@ -88,3 +88,22 @@ def test_no_successor_starts_behind_a_place_that_it_was_not_given_or_beyond_the_
             if together:
                 known.remove(max(together, key=lambda departure: departure[2]))
         assert len(departures) == len(known) <= most
+
+
+def test_what_all_nodes_know_is_known_better() -> None:
+    departures = Departures()
+    for place in (100, 200):
+        departures.remember(KEY, place, 0)
+    departures.note_taken(KEY, 100, 1)
+    assert departures.take(KEY, 1) == 100
+    departures.remember(KEY, 300, 2)
+    departures.note_taken(KEY, None, 3)
+    assert departures.take(KEY, 3) is None
+    departures.note_taken(KEY, 400, 4)
+    assert departures.statistics() == (3, 3, 0)
+
+
+def test_a_stores_key_tells_apart_whose_streams_are_apart_and_no_address() -> None:
+    others = (KEY, KEY._replace(address="other"), KEY._replace(program=b"other"), KEY._replace(stream="other"))
+    assert len({key.digest for key in others}) == 4
+    assert len(KEY.digest) == 32
