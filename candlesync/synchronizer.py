@@ -117,8 +117,7 @@ class Synchronizer:
         """The series' stream is subscribed on a fresh connection."""
         self.sync.connected()
         self.frame_time = trio.current_time()
-        if self.topic.is_begun:
-            self._healing.sight(self.frame_time, self.sync.statistics.missed)
+        self._healing.sight(self.frame_time, self.sync.statistics.missed)
         self._tell_state()
         self._event.set()
 

@@ -509,6 +509,23 @@ async def test_what_the_stream_has_shown_is_known_when_the_task_begins_again(aut
 # --- states
 
 
+async def test_a_series_is_said_to_be_live_while_frames_come_faster_than_commits(
+    autojump_clock: MockClock,
+) -> None:
+    world = World([*minutes(0, 3), forming(minute(4))])
+    async with world.running() as synchronizer:
+        world.store.delay = 0.5
+        world.upstream.candles = [*minutes(0, 3), forming(minute(4), trades=60)]
+        synchronizer.lost()
+        synchronizer.connected()
+        states = set()
+        for trades in range(61, 121):
+            await trio.sleep(0.25)
+            synchronizer.frame(forming(minute(4), trades=trades))
+            states.add(world.topic.state)
+        assert State.LIVE in states
+
+
 async def test_subscribers_are_told_each_state(autojump_clock: MockClock) -> None:
     world = World(minutes(0, 3))
     told = [world.topic.state]

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from candlesync.core.record import Record
-from candlesync.core.sync import State
+from candlesync.core.sync import State, Statistics
 from candlesync.errors import UpstreamUnavailable
 from candlesync.hub import Topic
 from candlesync.store.memory import MemoryStore
@@ -60,6 +60,7 @@ async def test_a_gap_that_a_reconnect_leaves(autojump_clock: MockClock) -> None:
         await trio.sleep(5)
         assert healing.found == 1, "nothing was missing"
         assert record_of(world).backfills.count >= 2
+        assert record_of(world).backfills.sum == pytest.approx(2 * 1.5, abs=0.1), "the first one took no time"
 
 
 async def test_a_gap_longer_than_the_history_has_its_length(autojump_clock: MockClock) -> None:
@@ -111,11 +112,12 @@ async def test_a_frame_counts_from_when_the_first_that_waits_with_it_came(autoju
         record = record_of(world)
         world.store.delay = 1.0
         synchronizer.frame(forming(minute(4), trades=50))
-        await trio.sleep(0.25)  # the next ones wait for the store
+        await trio.sleep(0.125)  # the next ones wait for the store
+        synchronizer.frame(forming(minute(4), trades=1))  # nothing new
+        await trio.sleep(0.125)
         synchronizer.frame(minutes(4, 4)[0])
         await trio.sleep(0.25)
         synchronizer.frame(forming(minute(5)))
-        synchronizer.frame(forming(minute(4), trades=1))  # nothing new
         await trio.sleep(5)
         assert (record.frame_delays.count, record.close_delays.count) == (2, 1)
         assert record.frame_delays.sum == pytest.approx(1.0 + 1.75)
@@ -129,6 +131,80 @@ async def test_counts_end_with_their_synchronizer(autojump_clock: MockClock) -> 
         assert record._current == {BTC: synchronizer.sync.statistics}
     assert record._current == {}
     assert dict(record.counts())[None].begun == 1
+    async with world.running():
+        successor = Statistics()
+        record_of(world).begin(BTC, successor)
+    assert record_of(world)._current == {BTC: successor}, "another's go on"
+
+
+async def test_a_frame_that_told_less_than_rest_waits_no_more(autojump_clock: MockClock) -> None:
+    world = World([*minutes(0, 3), forming(minute(4))])
+    async with world.running() as synchronizer:
+        record = record_of(world)
+        world.store.delay = 1.0
+        world.upstream.candles = [*minutes(0, 3), forming(minute(4), trades=60)]
+        synchronizer.connected()
+        await trio.sleep(0.5)
+        synchronizer.frame(forming(minute(4), trades=50))
+        await trio.sleep(10)
+        synchronizer.frame(forming(minute(4), trades=70))
+        await trio.sleep(5)
+        assert record.frame_delays.count == 1
+        assert record.frame_delays.sum == pytest.approx(1.0)
+
+
+async def test_a_frame_behind_a_gap_waits_until_that_is_filled(autojump_clock: MockClock) -> None:
+    world = World([*minutes(0, 3), forming(minute(4))])
+    async with world.running() as synchronizer:
+        record = record_of(world)
+        world.upstream.candles = [*minutes(0, 6), forming(minute(7))]
+        began = trio.current_time()
+        synchronizer.frame(forming(minute(9)))
+        await trio.sleep(1)
+        assert world.topic.replica.tail is not None
+        assert world.topic.replica.tail.open_time >= minute(6), "a part of it"
+        assert record.frame_delays.count == 0
+        world.upstream.candles = [*minutes(0, 8), forming(minute(9))]
+        while world.topic.state is not State.LIVE:
+            await world.topic.changed()
+        assert record.frame_delays.sum == pytest.approx(trio.current_time() - began)
+
+
+async def test_a_gap_that_is_filled_while_nothing_is_streamed_is_healed_when_that_goes_on(
+    autojump_clock: MockClock,
+) -> None:
+    world = World([*minutes(0, 3), forming(minute(4))])
+    async with world.running() as synchronizer:
+        record = record_of(world)
+        world.upstream.candles = [*minutes(0, 5), forming(minute(6))]
+        world.upstream.delay = 1.0
+        synchronizer.frame(forming(minute(6)))
+        await trio.sleep(0.5)
+        synchronizer.lost()
+        await trio.sleep(50)
+        assert (record.healing.open, record.healing.times.count) == (1, 0)
+        synchronizer.connected()
+        await trio.sleep(5)
+        assert (record.healing.open, record.healing.times.count) == (0, 1)
+        assert 51 <= record.healing.times.sum <= 52.5
+
+
+async def test_a_connection_that_is_lost_again_before_anything_was_found(autojump_clock: MockClock) -> None:
+    world = World([*minutes(0, 3), forming(minute(4))])
+    async with world.running() as synchronizer:
+        synchronizer.lost()
+        world.upstream.candles = [*minutes(0, 5), forming(minute(6))]
+        world.upstream.failure = UpstreamUnavailable("down")
+        synchronizer.connected()
+        await trio.sleep(1)
+        synchronizer.lost()
+        await trio.sleep(100)
+        world.upstream.failure = None
+        synchronizer.connected()
+        await trio.sleep(5)
+        healing = record_of(world).healing
+        assert (healing.found, healing.lengths.sum) == (1, 1)
+        assert healing.times.sum < 5
 
 
 async def test_from_a_frame_to_its_commit_in_the_same_moment(autojump_clock: MockClock) -> None:

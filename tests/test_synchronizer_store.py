@@ -233,7 +233,7 @@ async def test_while_the_store_is_down_the_feed_goes_on_and_nothing_is_lost(auto
             synchronizer.frame(forming(closed.open_time + 60_000))
             await trio.sleep(10)
             assert world.topic.states[-1:] == [State.SYNCING]
-            assert world.topic.failure == "the store is down"
+            assert world.topic.failure == world.topic.reason == "the store is down"
             assert world.candles == [*minutes(0, 2), forming(minute(3), "37003.00000000")], "served as it was"
         world.store.down = False
         world.upstream.candles = minutes(0, 9)

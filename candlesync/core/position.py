@@ -9,7 +9,7 @@ import msgspec
 LIFE = r"[0-9a-z]{1,32}"
 """A life's name, as a regular expression: it stands in positions as it is."""
 LAST_REVISION = 10**18 - 1
-_TEXT = re.compile(rf"({LIFE})-([0-9]{{1,18}})", re.ASCII)
+_TEXT = re.compile(rf"({LIFE})-([0-9]{{1,18}})")
 
 
 class Position(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from candlesync.core.candle import Series, fill_after, same_values
+from candlesync.core.candle import LAST_TIME, Series, fill_after, same_values
 from candlesync.core.interval import INTERVALS, Interval
 from tests.builders import candle, flat, minute
 
@@ -51,3 +51,7 @@ def test_a_series_is_a_key_and_has_a_name() -> None:
     assert str(Series("BTCUSDT", Interval.MO1)) == "BTCUSDT 1M"
     assert {Series("BTCUSDT", Interval.M1): 1}[Series("BTCUSDT", Interval("1m"))] == 1
     assert Series("BTCUSDT", Interval.M1) != Series("BTCUSDT", Interval.MO1)
+
+
+def test_times_are_such_as_thirteen_or_fourteen_digits_write() -> None:
+    assert int("9" * 14) + 1 == LAST_TIME

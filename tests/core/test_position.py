@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candlesync.core.position import Position, parse_position
+from candlesync.core.position import LAST_REVISION, Position, parse_position
 
 
 @given(st.from_regex(r"[0-9a-z]{1,32}", fullmatch=True), st.integers(min_value=0, max_value=10**18 - 1))
@@ -34,3 +34,8 @@ def test_whatever_is_read_was_written_so(text: str) -> None:
         return
     life, revision = text.split("-")
     assert position == Position(life, int(revision))
+
+
+def test_a_revision_is_what_eighteen_digits_can_write() -> None:
+    """So many fit into a signed 64 bit integer, which is what Redis and its scripts count with."""
+    assert int("9" * 18) == LAST_REVISION

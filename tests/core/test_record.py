@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from candlesync.core.candle import Series
 from candlesync.core.histogram import MOMENTS, SPELLS
 from candlesync.core.interval import Interval
@@ -29,6 +31,8 @@ def test_what_is_still_counted_is_told_apart_for_the_pinned_series_only() -> Non
 def test_delays_are_those_of_the_oldest_that_waits() -> None:
     waiting = NOBODY.and_frame(3.0, closes=False).and_frame(4.0, closes=True).and_frame(5.0, closes=True)
     assert waiting == Waiting(3.0, 4.0)
+    with pytest.raises(AttributeError):
+        waiting.since = 1.0  # type: ignore[misc]  # that is what is tried
     assert waiting.and_all(Waiting(2.0)) == Waiting(2.0, 4.0)
     assert waiting.and_all(NOBODY) == NOBODY.and_all(waiting) == waiting
     record = Record()

@@ -256,7 +256,7 @@ def test_symbols_that_there_are_not_do_not_fill_the_memory() -> None:
     succession = seen("b", assembly({"a": True, "b": False}))
     for number in range(MOST + 10):
         succession.reported(f"X{number}", "a", 100)
-    assert len(succession._outlooks) == MOST
+    assert len(succession._outlooks) == MOST == 10_000
 
 
 def test_of_what_was_heard_of_lately_most_is_known() -> None:
