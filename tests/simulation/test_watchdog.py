@@ -40,8 +40,8 @@ async def catches_everything(_self: Synchronizer) -> None:
             pass
 
 
-def outcome_with(act: object, patch: pytest.MonkeyPatch) -> Outcome:
-    patch.setattr(watchdog, "PATIENCE", 0.5)
+def outcome_with(act: object, patch: pytest.MonkeyPatch, patience: float = 0.5) -> Outcome:
+    patch.setattr(watchdog, "PATIENCE", patience)
     patch.setattr(watchdog, "AGAIN", 0.05)
     patch.setattr(clock, "MOST_AT_ONCE", 20_000)
     patch.setattr(Synchronizer, "_step", act)
@@ -63,7 +63,8 @@ def test_a_loop_without_an_await_ends_the_simulation_and_is_told_with_its_place(
 
 
 def test_so_does_a_livelock_in_a_shield(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = outcome_with(cannot_be_cancelled, monkeypatch).violations
+    # Enough for the clock to notice first, on any machine.
+    found = outcome_with(cannot_be_cancelled, monkeypatch, patience=3.0).violations
     assert [violation.invariant for violation in found] == ["alive", "alive"]
     assert "the clock stands still" in found[0].what, "which its tasks are told by being cancelled"
     assert "of the processor's time" in found[1].what
