@@ -29,7 +29,7 @@ def test_each_time_that_it_comes_back_untaken_it_is_kept_for_twice_as_long() -> 
         assert patience(handing_over, ETH) == 5, "each for itself"
     for _ in range(20):
         comes_back(handing_over)
-    assert patience(handing_over) == 4 * 2**MOST_DOUBLINGS + 1
+    assert patience(handing_over) == 4 * 2**MOST_DOUBLINGS + 1 == 1025, "each eight and a half minutes"
 
 
 def test_what_was_taken_is_handed_over_as_at_first() -> None:
@@ -48,3 +48,9 @@ def test_what_was_claimed_without_having_been_offered_tells_nothing() -> None:
     handing_over.claimed(ETH)
     assert patience(handing_over) == 5
     assert patience(handing_over, ETH) == 9, "once"
+
+
+def test_what_was_never_handed_over_may_be_seen_with_another_node() -> None:
+    handing_over = HandingOver(4)
+    handing_over.taken(BTC)
+    assert patience(handing_over) == 5

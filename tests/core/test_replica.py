@@ -552,3 +552,16 @@ def test_what_has_left_our_history_does_not_count() -> None:
     ours, theirs = begun(minutes(2, 3)), begun(minutes(0, 3))
     theirs.apply(then(theirs, candle(minute(4))))
     assert ours.continues_in(theirs.snapshot())
+
+
+def test_the_same_candle_at_another_revision_is_another_series() -> None:
+    ours, theirs = begun([*minutes(0, 2), forming(minute(3))]), begun([*minutes(0, 2), forming(minute(3))])
+    ours.apply(then(ours, forming(minute(3), trades=11)))
+    ours.apply(then(ours, forming(minute(3), trades=12)))
+    theirs.apply(then(theirs, forming(minute(3), trades=12)))
+    theirs.apply(then(theirs, candle(minute(2), "1.00")))
+    assert not ours.continues_in(theirs.snapshot())
+    other = begun([*minutes(0, 2), forming(minute(3))])
+    other.apply(then(other, forming(minute(3), trades=13)))
+    other.apply(then(other, forming(minute(3), trades=14)))
+    assert not ours.continues_in(other.snapshot()), "the same revision, and another candle"

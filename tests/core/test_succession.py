@@ -284,3 +284,20 @@ def test_before_any_news_nobody_is_there() -> None:
     succession = Succession("a", lease=LEASE, beat=BEAT, stagger=STAGGER)
     assert dict(succession.assembly.members) == {}
     assert succession.successor(BTC) == ""
+
+
+def test_a_node_alone_that_owns_something_lets_nobody_go_first() -> None:
+    succession = Succession("a", lease=LEASE, beat=BEAT, stagger=STAGGER)
+    succession.learn(assembly({"a": True}), asked=100, now=100)
+    assert succession.turn("ETHUSDT", 100) == 100 + BEAT, "as where nobody owns anything"
+
+
+def test_before_any_news_a_node_does_not_count_as_new() -> None:
+    succession = Succession("a", lease=LEASE, beat=BEAT, stagger=STAGGER)
+    succession.learn(assembly({"a": False}), asked=100, now=100)
+    for beat in range(1, 40):
+        succession.learn(assembly({"a": False, "b": True}), asked=100 + beat * BEAT, now=100 + beat * BEAT)
+    now = 100 + 39 * BEAT
+    succession.released(BTC, "b", "", now)
+    rank = succession.assembly.rank("a", BTC, without="b")
+    assert succession.turn(BTC, now) == now + rank * STAGGER, "others who come later do not make it new"

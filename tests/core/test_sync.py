@@ -11,6 +11,7 @@ import pytest
 
 from candlesync.core.candle import Candle, Series
 from candlesync.core.interval import Interval
+from candlesync.core.pending import Pending
 from candlesync.core.replica import Commit
 from candlesync.core.sync import Ask, Idle, Rules, State, Statistics, Sync, Wait
 from candlesync.errors import CandlesyncError
@@ -493,6 +494,21 @@ def test_what_was_closed_as_shown_is_in_doubt_until_a_final_row_says_the_same() 
     assert session.commits() == [true[1]]
     session.sync.inspected(true)
     assert session.sync.doubtful == set()
+
+
+def test_what_an_earlier_sync_was_shown_counts() -> None:
+    pending = Pending(RULES.history)
+    replica = begun([candle(minute(0))])
+    first = Sync(replica, RULES, lambda: "life1", pending)
+    first.connected()
+    first.frame(candle(minute(2)))
+    second = Sync(replica, RULES, lambda: "life1", pending)
+    second.connected()
+    ask = second.decide()
+    assert isinstance(ask, Ask)
+    second.answered(ask, answer([candle(minute(0))]))
+    second.decide()
+    assert second.has_gap
 
 
 def closed_as_shown(session: Session) -> None:
