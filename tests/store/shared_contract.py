@@ -100,7 +100,7 @@ def report_of(store: SharedStore, state: State = State.LIVE, revision: int = 1) 
 class SharedStoreContract:
     """The contract, one sentence a test."""
 
-    lease = 0.6
+    lease = 1.2
     """Seconds. Real time needs some length, lest a busy machine let a lease end in the middle of a test."""
 
     @staticmethod
