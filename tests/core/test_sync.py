@@ -477,17 +477,21 @@ def test_a_minute_that_only_the_stream_has_shown_is_asked_for_patiently_and_then
     assert session.commits() == [candle(minute(1), trades=6), forming(minute(2))]
 
 
+def closed_as_shown(session: Session) -> None:
+    """REST never shows the minute after the tail, of which the stream has shown 6 trades."""
+    session.shows(forming(minute(1), trades=6), forming(minute(2)))
+    for _ in range(1 + RULES.outage_patience):
+        session.answers(candle(minute(0)), candle(minute(2)))
+        session.passes_time()
+    session.answers(candle(minute(0)), candle(minute(2)))
+    session.commits()
+    assert session.sync.doubtful == {minute(1)}
+
+
 def test_what_was_closed_as_shown_is_in_doubt_until_a_final_row_says_the_same() -> None:
     """Found by simulation: nobody asked for it again, and it stayed as the stream had last shown it."""
     session = Session(candle(minute(0)))
-    session.shows(forming(minute(1), trades=6), forming(minute(2)))
-    rows = [candle(minute(0)), candle(minute(2))]
-    for _ in range(1 + RULES.outage_patience):
-        session.answers(*rows)
-        session.passes_time()
-    session.answers(*rows)
-    session.commits()
-    assert session.sync.doubtful == {minute(1)}
+    closed_as_shown(session)
     true = [candle(minute(0)), candle(minute(1), trades=9), forming(minute(2))]
     session.sync.inspected(true)
     assert session.sync.doubtful == {minute(1)}, "its correction is not committed yet"
@@ -509,17 +513,6 @@ def test_what_an_earlier_sync_was_shown_counts() -> None:
     second.answered(ask, answer([candle(minute(0))]))
     second.decide()
     assert second.has_gap
-
-
-def closed_as_shown(session: Session) -> None:
-    """REST never shows the minute after the tail, of which the stream has shown 6 trades."""
-    session.shows(forming(minute(1), trades=6), forming(minute(2)))
-    for _ in range(1 + RULES.outage_patience):
-        session.answers(candle(minute(0)), candle(minute(2)))
-        session.passes_time()
-    session.answers(candle(minute(0)), candle(minute(2)))
-    session.commits()
-    assert session.sync.doubtful == {minute(1)}
 
 
 def test_the_answer_after_a_reconnect_takes_the_doubt_away_as_well() -> None:

@@ -24,8 +24,8 @@ def told(events: list[dict[str, Any]]) -> list[tuple[int, bool]]:
 class Bot:
     """A session over a `Pipe`, again and again."""
 
-    def __init__(self, web: Web) -> None:
-        self.means = Means(web.supervisor, Departures(), Texts(lambda: 0), 5)
+    def __init__(self, web: Web, means: Means | None = None) -> None:
+        self.means = means or Means(web.supervisor, Departures(), Texts(lambda: 0), 5)
         """Of the server: another bot may have the same."""
         self.connect()
 
@@ -48,3 +48,9 @@ class Bot:
 
 async def _no_send(_message: str) -> None:
     raise AssertionError("the line is there to be written to")
+
+
+def alike(web: Web, count: int) -> list[Bot]:
+    """Bots of one server, which cannot tell them apart."""
+    first = Bot(web)
+    return [first, *(Bot(web, first.means) for _ in range(count - 1))]

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from candlesync.edge.line import Line
 from candlesync.hub import Topic
 from tests.builders import candle, minute
-from tests.doors.binance.bot import Bot, told
+from tests.doors.binance.bot import Bot, alike, told
 from tests.edge.clients import PING, PONG, handshake
 from tests.web.builders import Web, commit, on_a_port
 
@@ -51,10 +51,7 @@ async def test_what_was_sent_into_silence_is_sent_again(web: Web, autojump_clock
 
 async def test_a_client_goes_on_though_its_old_connection_has_not_ended(web: Web, autojump_clock: MockClock) -> None:
     topic = web.topic()
-    old, new, other = Bot(web), Bot(web), Bot(web)
-    new.means = other.means = old.means
-    new.connect()
-    other.connect()
+    old, new, other = alike(web, 3)
     async with trio.open_nursery() as nursery:
         of_old = trio.CancelScope()
 
@@ -82,10 +79,7 @@ async def test_a_client_goes_on_though_its_old_connection_has_not_ended(web: Web
 
 async def test_each_of_those_that_come_back_goes_on_for_one(web: Web, autojump_clock: MockClock) -> None:
     topic = web.topic()
-    bots = [Bot(web) for _ in range(5)]
-    for bot in bots:
-        bot.means = bots[0].means
-        bot.connect()
+    bots = alike(web, 5)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bots[0].run)
         nursery.start_soon(bots[1].run)
@@ -104,10 +98,7 @@ async def test_each_of_those_that_come_back_goes_on_for_one(web: Web, autojump_c
 
 async def test_all_clients_of_a_network_that_has_died_come_back_together(web: Web, autojump_clock: MockClock) -> None:
     topic = web.topic()
-    bots = [Bot(web) for _ in range(40)]
-    for bot in bots:
-        bot.means = bots[0].means
-        bot.connect()
+    bots = alike(web, 40)
     async with trio.open_nursery() as nursery:
         for bot in bots[:20]:
             nursery.start_soon(bot.run)
@@ -125,9 +116,7 @@ async def test_all_clients_of_a_network_that_has_died_come_back_together(web: We
 
 async def test_of_two_programs_that_are_there_each_has_its_own(web: Web, autojump_clock: MockClock) -> None:
     topic = web.topic()
-    one, two = Bot(web), Bot(web)
-    two.means = one.means
-    two.connect()
+    one, two = alike(web, 2)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
         await trio.sleep(1)
@@ -144,9 +133,7 @@ async def test_one_that_was_taken_for_gone_and_was_not_is_remembered_when_it_goe
     web: Web, autojump_clock: MockClock
 ) -> None:
     topic = web.topic()
-    slow, two = Bot(web), Bot(web)
-    two.means = slow.means
-    two.connect()
+    slow, two = alike(web, 2)
     async with trio.open_nursery() as nursery:
         of_slow = trio.CancelScope()
 
@@ -176,9 +163,7 @@ async def test_one_that_was_taken_for_gone_and_was_not_is_remembered_when_it_goe
 
 async def test_who_leaves_while_the_old_connection_is_asked_leaves_nothing(web: Web, autojump_clock: MockClock) -> None:
     topic = web.topic()
-    old, new = Bot(web), Bot(web)
-    new.means = old.means
-    new.connect()
+    old, new = alike(web, 2)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(old.run)
         await trio.sleep(1)
